@@ -1,0 +1,64 @@
+"""Artifacts: files and folders that are known by their content, never by their place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished file or folder in a store.
+
+    `digest` is the sha256 of its names and bytes, in hex; `name` its place, relative to the
+    store's folder with forward slashes, so that an artifact means the same on every machine
+    that sees the store.
+    """
+
+    digest: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.digest[:12]}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where something of the user's lies: a file or folder, or `only` these files of a folder."""
+
+    path: Path
+    only: tuple[Path, ...] = ()
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 (hex) of the file or folder at `path`: the same for the same names and bytes.
+
+    Raises OSError where something below `path` cannot be read.
+    """
+    if path.is_file():
+        return digest_of_file(path)
+    total = hashlib.sha256()
+    for name, file in _files(path):
+        encoded = name.encode("utf-8", "surrogateescape")
+        total.update(len(encoded).to_bytes(8))
+        total.update(encoded)
+        total.update(bytes.fromhex(digest_of_file(file)))
+    return total.hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """The sha256 (hex) of one file's bytes."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        yield file.relative_to(folder).as_posix(), file

@@ -1,0 +1,74 @@
+"""An order for a build, carried out: the pipeline read, the bench set up, the results delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeq import doctor, flow
+from edgeq.artifact import Artifact
+from edgeq.deliver import deliver, ready
+from edgeq.measurement import Value
+from edgeq.meters import Meter
+from edgeq.pipeline import load
+from edgeq.plan import Chosen, Job, makers, plan
+from edgeq.report import Report, Result
+from edgeq.store import Store
+from edgeq.workers import Workers
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a build was asked for, as the command line has it."""
+
+    pipeline: Path
+    targets: tuple[str, ...]
+    models: tuple[str, ...]
+    output: Path
+    store: Path
+    workers: int
+    frozen: bool = False
+    measure: bool = False
+    require_compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The jobs of an order, and how many seconds a step of theirs may take."""
+
+    jobs: tuple[Job, ...]
+    timeout_s: float
+
+
+def planned(order: Order) -> Planned:
+    """Read the pipeline and lay out its jobs; ConfigError for all that is wrong with them."""
+    pipeline = load(order.pipeline)
+    jobs = plan(pipeline, Chosen(order.targets, order.models, order.measure))
+    return Planned(jobs, pipeline.timeout_s)
+
+
+def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict[str, Any]]:
+    """Build what was ordered and deliver it; the report, and what report.json holds."""
+    ready(order.output)
+    with Workers(order.store, order.workers, planned.timeout_s) as workers:
+        store = Store(order.store.absolute(), None if order.frozen else workers.make)
+        results = flow.build(planned.jobs, flow.Bench(
+            store, _metered(workers), tell, order.require_compiled))
+    used = [maker for job in planned.jobs for maker in makers(job)]
+    report = Report(results, doctor.edgeq_version(), doctor.host(), doctor.versions(used))
+    return report, deliver(report, store, order.output)
+
+
+def looked_up(order: Order, planned: Planned) -> tuple[Result, ...]:
+    """How far the store alone gets with each job: nothing is made and nothing is measured."""
+    bench = flow.Bench(Store(order.store.absolute()), lambda *_: {}, lambda *_: None)
+    return flow.build(planned.jobs, bench)
+
+
+def _metered(workers: Workers) -> Callable[[Meter, Artifact, Artifact], Mapping[str, Value]]:
+    def measured(meter: Meter, program: Artifact, samples: Artifact) -> Mapping[str, Value]:
+        return workers.perform(meter.measure, program, samples)
+
+    return measured

@@ -1,0 +1,142 @@
+"""What a person reads on a terminal: tables and lines of a build. Nothing is printed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from edgeq.gates import Verdict, shown
+from edgeq.measurement import Measurement
+from edgeq.plan import Job
+from edgeq.report import Climbed, Report, Result
+
+STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bold red",
+          "skipped": "dim"}
+SIZES = ("flash_bytes", "model_bytes")
+
+
+def verdicts(report: Report) -> Table:
+    """A row a rung: what it scored, what it costs, and how the gates judged it."""
+    table = Table(title=None, header_style="bold")
+    for heading in ("model", "target", "rung", "state", "accuracy", "size", "verdicts"):
+        table.add_column(heading, overflow="fold")
+    for result in report.results:
+        for rung in result.rungs or [Climbed("—", {}, "error")]:
+            table.add_row(
+                result.model, result.target, named(rung.recipe, rung.options),
+                Text(rung.state, STYLES[rung.state]), _accuracy(rung.metrics), _size(rung.metrics),
+                "\n".join(map(_verdict, rung.verdicts)) or rung.reason)
+    return table
+
+
+def remarks(report: Report) -> Iterator[str]:
+    """What a table has no room for: notices, warnings and errors, a paragraph each."""
+    for result in report.results:
+        name = f"{result.model}/{result.target}"
+        yield from (f"warning: {name}: {warning}" for warning in result.warnings)
+        if result.best and result.best.notice:
+            yield f"{name}: {result.best.notice}"
+        if result.error:
+            yield f"error: {name}: {result.error.message}\n  {result.error.hint}"
+    yield _summary(report.results)
+
+
+def jobs(planned: tuple[Job, ...], looked_up: tuple[Result, ...]) -> Table:
+    """A row a rung of each job: whether it can be tried, its gates, and what the store has."""
+    table = Table("model", "target", "rung", "gates", "state", header_style="bold")
+    for job, result in zip(planned, looked_up, strict=True):
+        gates = "\n".join(f"{gate.metric} {gate.limits()}" for gate in job.gates)
+        climbed = (*result.rungs, *[None] * (len(job.rungs) - len(result.rungs)))
+        for rung, found in zip(job.rungs, climbed, strict=True):
+            state = f"skipped: {rung.skipped}" if rung.skipped else _stored(found)
+            table.add_row(job.model.name, job.target.name, named(rung.name, rung.options), gates, state)
+    return table
+
+
+def operators(described: Mapping[str, Any]) -> Table:
+    """A row an operator of what `inspection.described` found."""
+    table = Table("#", "operator", "version", "output", "weights", "MACs", header_style="bold")
+    for operator in described["operators"]:
+        weights = [t for t in operator["inputs"] if t["constant_bytes"]]
+        table.add_row(
+            str(operator["index"]), operator["name"], str(operator["version"]),
+            "\n".join(f"{t['type']} {t['shape']}" for t in operator["outputs"]),
+            "\n".join(f"{t['type']} {t['shape']} {(t['quantization'] or {}).get('granularity', '')}"
+                      for t in weights), f"{operator['macs']:,}")
+    return table
+
+
+def totals(described: Mapping[str, Any]) -> str:
+    """The figures of the whole model, in a line."""
+    return (f"{described['model']}: {described['bytes']:,} bytes, {described['parameter_bytes']:,} of "
+            f"them parameters, {len(described['operators'])} operators, {described['macs']:,} MACs")
+
+
+@contextmanager
+def progress(terminal: Console, jobs: int) -> Iterator[Callable[[Job, str], None]]:
+    """A function that tells how a job goes: a bar on a terminal, a line a step elsewhere."""
+    if not terminal.is_terminal:
+        yield lambda job, step: terminal.print(f"{job}: {step}", highlight=False, markup=False)
+        return
+    with Progress(SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+                  TimeElapsedColumn(), console=terminal, transient=True) as bar:
+        task = bar.add_task("", total=jobs)
+
+        def tell(job: Job, step: str) -> None:
+            bar.update(task, description=f"{job}: {step}", advance=step in ("passed", "FAILED"))
+
+        yield tell
+
+
+def named(recipe: str, options: Mapping[str, Any]) -> str:
+    """A recipe with its options, as `static-int8 {granularity: per_tensor}`."""
+    said = ", ".join(f"{key}: {value}" for key, value in options.items())
+    return f"{recipe} {{{said}}}" if said else recipe
+
+
+def _stored(climbed: Climbed | None) -> str:
+    if climbed is None:
+        return "tried only if the rungs before it fail"
+    if climbed.state == "error":
+        return f"to make: {climbed.reason}"
+    return f"in the store: {climbed.state}"
+
+
+def _accuracy(metrics: Measurement) -> str:
+    for metric in ("accuracy", "agreement"):
+        value = metrics.get(metric)
+        if value and value.value is not None:
+            drop = metrics.get("accuracy_drop")
+            told = f" (drop {drop.value:+.4f})" if drop and drop.value is not None else ""
+            return f"{'' if metric == 'accuracy' else 'agreement '}{value.value:.4f}{told}\nn={value.n}"
+    return ""
+
+
+def _size(metrics: Measurement) -> str:
+    found = next((metrics[name] for name in SIZES if name in metrics), None)
+    return shown(found.value, found.unit) if found else ""
+
+
+def _verdict(verdict: Verdict) -> str:
+    mark = "pass" if verdict.passed else "FAIL"
+    value = shown(verdict.found.value, verdict.found.unit)
+    why = f" ({verdict.explanation})" if verdict.reason == "unavailable" else ""
+    return f"{mark} {verdict.gate.metric} {value} {verdict.gate.limits()} [{verdict.found.source}]{why}"
+
+
+def _summary(results: tuple[Result, ...]) -> str:
+    passed = sum(result.passed for result in results)
+    return f"{passed} of {len(results)} jobs passed"

@@ -1,0 +1,157 @@
+"""TensorFlow sources as TFLiteConverters, with the batch fixed to 1.
+
+Shared by the frontends, which convert to float, and by the recipes whose engine is the converter.
+Loading runs what is in the file, so a frontend looks for code in it first (trust.py); a recipe
+only ever sees a source that its frontend has let through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.errors import ConfigError, Refused
+from edgeq.quantization import Static
+from edgeq.trust import h5_config
+
+NAME = "tflite-converter"
+
+
+def converter_of(source: Path, signature: str = "") -> Any:
+    """A tf.lite.TFLiteConverter for the Keras file or SavedModel at `source`, batch fixed to 1.
+
+    `signature` chooses among those of a SavedModel; it may be left out where there is one.
+    Raises ConfigError where the model has several inputs or cannot be loaded.
+    """
+    if source.is_dir():
+        return _of_saved_model(source, signature)
+    return _of_keras(source)
+
+
+def convert(converter: Any) -> bytes:
+    """The .tflite file that `converter` makes; Refused where it has no way to."""
+    import tensorflow as tf
+
+    try:
+        converted: bytes = converter.convert()
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        message = str(error).strip().splitlines()
+        raise Refused(f"TFLiteConverter cannot convert the model: {message[0] if message else error}",
+                      "see the log for the operator it has no TFLite kernel for") from error
+    return converted
+
+
+def static(converter: Any, samples: NDArray[Any], wanted: Static) -> bytes:
+    """What `converter` makes with weights and activations as `wanted`, ranges over `samples`.
+
+    Raises Refused where `wanted` asks for a granularity by operator that the converter has not.
+    """
+    import tensorflow as tf
+
+    others = [name for name in wanted.by_operator if name != "FULLY_CONNECTED"]
+    if others:
+        raise Refused(f"TFLiteConverter has no granularity of its own for {', '.join(others)}",
+                      "leave out `engine: tflite-converter`")
+    sets = tf.lite.OpsSet
+    wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [
+        wide if wanted.activation_bits == 16 else sets.TFLITE_BUILTINS_INT8]
+    converter.representative_dataset = lambda: ([sample[np.newaxis]] for sample in samples)
+    converter.inference_input_type, converter.inference_output_type = (
+        tf.as_dtype(end) for end in wanted.ends)
+    converter._experimental_disable_per_channel = wanted.granularity == "per_tensor"
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = (
+        wanted.granularity_of("FULLY_CONNECTED") == "per_tensor")
+    return convert(converter)
+
+
+def dynamic(converter: Any) -> bytes:
+    """What `converter` makes with int8 weights, activations quantized at run time."""
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return convert(converter)
+
+
+def float16(converter: Any) -> bytes:
+    """What `converter` makes with its weights stored as float16."""
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    return convert(converter)
+
+
+def keras_of(source: Path) -> Any:
+    """The `keras` package that reads `source`: Keras 3, or tf_keras for files of Keras 2."""
+    if source.suffix == ".keras" or not h5_config(source)[1].startswith("2"):
+        import keras
+
+        return keras
+    import tf_keras
+
+    return tf_keras
+
+
+def _of_keras(source: Path) -> Any:
+    import tensorflow as tf
+
+    keras = keras_of(source)
+    with _loading(source):
+        keras.backend.clear_session()  # names, and so the bytes, do not depend on what came before
+        # The frontend has looked for code already: Keras's own check would only refuse it twice.
+        model = keras.models.load_model(source, compile=False, safe_mode=False)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ConfigError(f"{source.name} has {len(model.inputs)} inputs and {len(model.outputs)} "
+                          "outputs", "export a model with one input and one output")
+    entry = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]), dtype=model.inputs[0].dtype)
+    return tf.lite.TFLiteConverter.from_keras_model(keras.Model(entry, model(entry)))
+
+
+def _of_saved_model(source: Path, signature: str) -> Any:
+    import tensorflow as tf
+
+    with _loading(source):
+        loaded = tf.saved_model.load(str(source))
+    function = loaded.signatures[_choose(sorted(loaded.signatures), signature, source)]
+    specs = function.structured_input_signature[1]
+    if len(specs) != 1:
+        raise ConfigError(f"{source.name}: the signature takes {len(specs)} inputs "
+                          f"({', '.join(specs)})", "export a signature with one input")
+    name, spec = next(iter(specs.items()))
+    if spec.shape.rank is None:
+        raise ConfigError(f"{source.name}: its input {name!r} has no fixed rank",
+                          "export a signature whose input has a fixed shape")
+    fixed = tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, name=name)
+    traced = tf.function(lambda **inputs: function(**inputs))
+    concrete = traced.get_concrete_function(**{name: fixed})
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete], loaded)
+
+
+def _choose(known: list[str], wanted: str, source: Path) -> str:
+    if wanted in known:
+        return wanted
+    if not wanted and len(known) == 1:
+        return known[0]
+    if not wanted and "serving_default" in known:
+        return "serving_default"
+    found = f"no signature {wanted!r}" if wanted else f"{len(known)} signatures"
+    raise ConfigError(f"{source.name} has {found}",
+                      f"say `signature:` on the model, one of: {', '.join(known) or 'none there'}")
+
+
+@contextlib.contextmanager
+def _loading(source: Path) -> Iterator[None]:
+    """Whatever the loader trips over in the file is the file's fault, and is said so."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{source.name} cannot be loaded: {message}",
+                          "save it again with the library that trained it") from error

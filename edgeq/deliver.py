@@ -1,0 +1,140 @@
+"""What a build leaves on the disk: reports, and a folder a job with what is shipped.
+
+    build/report.json, report.junit.xml
+    build/TARGET/MODEL/          passed
+    build/failed/TARGET/MODEL/   the best rung where none passed
+
+Both places of a job are replaced together, so that an old pass never outlives a new failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgeq.artifact import digest_of_file
+from edgeq.errors import ConfigError
+from edgeq.junit import junit
+from edgeq.program import NOTICE, SHIP
+from edgeq.report import Climbed, Report, Result, as_json
+from edgeq.store import Store
+
+Files = Mapping[tuple[str, str], list[dict[str, Any]]]
+LINT = "lint.json"
+
+
+def ready(folder: Path) -> None:
+    """See that `folder` can be written, before hours are spent on what goes there.
+
+    Raises ConfigError where it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"the output folder {folder} cannot be written: {error.strerror}",
+                          "name another with --output-dir") from error
+
+
+def deliver(report: Report, store: Store, folder: Path) -> dict[str, Any]:
+    """Write all of `report` below `folder`; returns what report.json holds."""
+    files = {(result.target, result.model): _job(report, result, store, folder)
+             for result in report.results}
+    content = as_json(report, files)
+    write(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
+    write(folder / "report.junit.xml", junit(report))
+    return content
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` to `path` whole or not at all; ConfigError where that cannot be."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}",
+                          "name another place for it") from error
+
+
+def _job(report: Report, result: Result, store: Store, folder: Path) -> list[dict[str, Any]]:
+    passed = folder / result.target / result.model
+    failed = folder / "failed" / result.target / result.model
+    best = result.best
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+    try:
+        files = _fill(draft, report, result, store) if best else []
+        for place in (passed, failed):
+            _retire(place, draft)
+        if best is None:
+            return []
+        place = passed if result.passed else failed
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (draft / "new").rename(place)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}",
+                          "free some space there, or name another with --output-dir") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    prefix = place.relative_to(folder).as_posix()
+    return [{**each, "path": f"{prefix}/{each['path']}"} for each in files]
+
+
+def _retire(place: Path, draft: Path) -> None:
+    """Take what an earlier build left at `place` out of the way, in one step."""
+    if place.exists():
+        place.rename(draft / f"old-{place.parent.parent.name}")
+    for parent in (place.parent, place.parent.parent):
+        with suppress(OSError):  # kept where other jobs still lie in it
+            parent.rmdir()
+
+
+def _fill(draft: Path, report: Report, result: Result, store: Store) -> list[dict[str, Any]]:
+    new = draft / "new"
+    best = result.best
+    assert best is not None
+    program = store.path(best.made["program"])
+    shutil.copytree(program / SHIP, new)
+    for beside in (NOTICE, LINT):
+        if (program / beside).exists():
+            shutil.copyfile(program / beside, new / beside)
+    files = [_described(file, new) for file in sorted(new.rglob("*")) if file.is_file()]
+    write(new / "manifest.json", json.dumps(_manifest(report, result, best, files), indent=1))
+    (new / "logs").mkdir()
+    for name, artifact in best.made.items():
+        if (log := store.log_of(artifact)).exists() and log.stat().st_size:
+            shutil.copyfile(log, new / "logs" / f"{name}.log")
+    return [*files, _described(new / "manifest.json", new)]
+
+
+def _manifest(
+    report: Report, result: Result, best: Climbed, files: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Who made the files, from what and with which tools: no time, no place of this machine."""
+    return {
+        "schema": "edgeq-manifest/1",
+        "edgeq": report.version,
+        "model": result.model,
+        "target": result.target,
+        "recipe": best.recipe,
+        "options": dict(best.options),
+        "passed": result.passed,
+        "compiled": not best.notice,
+        "tools": dict(report.tools),
+        "inputs": {name: artifact.digest for name, artifact in best.made.items()},
+        "files": files,
+    }
+
+
+def _described(file: Path, folder: Path) -> dict[str, Any]:
+    return {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size,
+            "sha256": digest_of_file(file)}

@@ -1,0 +1,92 @@
+"""What this machine has, and so which targets can be built here, and what is missing for others."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeq import __version__
+from edgeq.errors import ToolError
+from edgeq.frontends import FRONTENDS
+from edgeq.recipes import RECIPES
+from edgeq.samples import Samples
+from edgeq.scoring import Scoring
+from edgeq.store import cpu
+from edgeq.target import Target, known, read_target
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether one target can be built and run here; `missing` are packages to install."""
+
+    target: str
+    description: str
+    missing: tuple[str, ...]
+    tools: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def findings(project: Path) -> list[Finding]:
+    """One finding a target that `project` or edgeq itself has."""
+    return [_finding(name, file) for name, file in known(project).items()]
+
+
+def versions(makers: Iterable[object]) -> dict[str, str]:
+    """The installed version of every package that `makers` name; absent ones are left out."""
+    names = {name for maker in makers for name in getattr(maker, "packages", ())}
+    return {name: version for name in sorted(names) if (version := installed(name))}
+
+
+def installed(package: str) -> str | None:
+    """The version of `package`, None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def host() -> Mapping[str, str]:
+    """The machine that the host's figures were taken on."""
+    return {"machine": platform.machine(), "system": platform.system(),
+            "release": platform.release(), "python": platform.python_version(),
+            "cpu_flags": str(len(cpu()) - 1)}
+
+
+def frontends_and_recipes() -> list[tuple[str, str, tuple[str, ...]]]:
+    """Every frontend and recipe: its role, its name, and the packages of it that are missing."""
+    found = [("frontend", name, kind) for (_, name), kind in FRONTENDS.items()]
+    rows = [(role, name, _missing([kind])) for role, name, kind in found]
+    return rows + [("recipe", name, _missing([kind()])) for (_, name), kind in RECIPES.items()]
+
+
+def edgeq_version() -> str:
+    """The version of edgeq itself."""
+    return __version__
+
+
+def _finding(name: str, file: Path) -> Finding:
+    target, document = read_target(file)
+    if target is None:
+        return Finding(name, "", (), (), tuple(document.problems))
+    makers = [target.backend, target.runner, *target.meters, Samples("evaluation"), Scoring()]
+    tools, notes = _tools(target)
+    return Finding(name, target.description, _missing(makers), tools, notes)
+
+
+def _tools(target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The outside programs that were found, and what is to be said of those that were not."""
+    if not hasattr(target.backend, "tools"):
+        return (), ()
+    try:
+        found = tuple(str(tool) for tool in target.backend.tools())
+    except ToolError as error:
+        return (), (error.message,)
+    return found, () if found else ("no compiler found: it is checked and predicted, not compiled",)
+
+
+def _missing(makers: Iterable[object]) -> tuple[str, ...]:
+    names = {name for maker in makers for name in getattr(maker, "packages", ())}
+    return tuple(sorted(name for name in names if not installed(name)))

@@ -1,0 +1,153 @@
+"""The whole build, top to bottom: pipeline.yaml goes in, a report comes out.
+
+    pipeline.yaml, targets/*/target.yaml
+      -> load      frozen data, or every mistake with its file and line
+      -> plan      jobs: model x target, each with its rungs and gates
+      -> for each job
+           convert    source                      -> baseline       frontend
+           load       data, baseline              -> samples        calibration, evaluation, training
+           reference  baseline, samples           -> reference      the host runs the baseline
+           for each rung of the ladder
+             quantize  what the recipe names       -> quantized     recipe
+             compile   quantized                   -> program       the target's backend
+             run       program, samples            -> outputs, costs  the target's runner
+             measure   outputs, reference          -> measurement
+             judge     measurement                 -> verdicts      gates; all passed: stop climbing
+      -> report    results in the order of the plan
+
+Each arrow is one call below, and no call looks back. What is made is made by the store, once;
+jobs run side by side, and one that fails is a result.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from edgeq import measurement
+from edgeq.artifact import Artifact, Origin
+from edgeq.errors import ConfigError, EdgeqError, Refused, ToolError
+from edgeq.measurement import Value
+from edgeq.meters import Meter
+from edgeq.pipeline import Role
+from edgeq.plan import Job, Rung
+from edgeq.program import costs_in, notice_in
+from edgeq.report import Climbed, Result
+from edgeq.runners import Runner
+from edgeq.runners.host import Host
+from edgeq.samples import Overlap
+from edgeq.store import Store
+
+REFERENCE: Runner = Host()
+Said = Callable[[Job, str], None]
+Measured = Callable[[Meter, Artifact, Artifact], Mapping[str, Value]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a build works with: where things are kept, how live runs are taken, who is told.
+
+    `meter` runs a meter over a program and samples, in a worker; `require_compiled` turns a
+    program that no compiler made into an error.
+    """
+
+    store: Store
+    meter: Measured
+    tell: Said
+    require_compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all rungs of a job share."""
+
+    given: Mapping[str, Artifact]
+    reference: Artifact
+    metric: Artifact | None
+
+
+def build(jobs: tuple[Job, ...], bench: Bench) -> tuple[Result, ...]:
+    """Build and judge all `jobs`, side by side; results come in the order of the plan."""
+    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as threads:
+        return tuple(threads.map(functools.partial(run, bench=bench), jobs))
+
+
+def run(job: Job, bench: Bench) -> Result:
+    """Take one model to one target, rung by rung, until one passes all gates."""
+    evaluation = job.data["evaluation"].origin.path.name
+    warnings: tuple[str, ...] = ()
+    climbed: list[Climbed] = []
+    error: EdgeqError | None = None
+    try:
+        bench.tell(job, "convert")
+        prepared = prepare(job, bench.store)
+        warnings = tuple(overlaps(job, prepared, bench.store))
+        for rung in job.rungs:
+            bench.tell(job, rung.name)
+            climbed.append(climb(rung, job, prepared, bench))
+            if climbed[-1].state == "passed":
+                break
+    except EdgeqError as stopped:
+        error = stopped
+        if len(climbed) < len(job.rungs) and isinstance(stopped, ToolError):
+            rung = job.rungs[len(climbed)]
+            climbed.append(Climbed(rung.name, rung.options, "error", stopped.message))
+    result = Result(job.model.name, job.target.name, evaluation, tuple(climbed), error, warnings)
+    bench.tell(job, "passed" if result.passed else "FAILED")
+    return result
+
+
+def prepare(job: Job, store: Store) -> Prepared:
+    """Convert the source, load the data, and let the host run the baseline."""
+    source = store.take(Origin(job.model.source))
+    baseline = store.make(job.frontend.convert, source)
+    samples = {role: store.make(data.samples.load, store.take(data.origin), baseline)
+               for role, data in job.data.items()}
+    reference = store.make(REFERENCE.run, baseline, samples["evaluation"])
+    metric = store.take(job.model.metric) if job.model.metric else None
+    return Prepared({"source": source, "baseline": baseline, **samples}, reference, metric)
+
+
+def overlaps(job: Job, prepared: Prepared, store: Store) -> Iterator[str]:
+    """Warn where evaluation samples were calibrated with; ConfigError where they were trained on."""
+    others: tuple[Role, ...] = ("calibration", "training")
+    for role in others:
+        if role not in prepared.given:
+            continue
+        found = store.make(Overlap().count, prepared.given["evaluation"], prepared.given[role])
+        shared = json.loads((store.path(found) / "overlap.json").read_text(encoding="utf-8"))
+        message = f"{job.model.name}: {shared} evaluation samples are also {role} samples"
+        if shared and role == "training":
+            raise ConfigError(message, "evaluate on samples that the model was not trained on")
+        if shared:
+            yield message
+
+
+def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
+    """Quantize, compile, run, measure and judge one rung; a refusal is how it ended."""
+    if rung.skipped or rung.recipe is None:
+        return Climbed(rung.name, rung.options, "skipped", rung.skipped)
+    store, evaluation = bench.store, prepared.given["evaluation"]
+    try:
+        inputs = [prepared.given[name] for name in rung.recipe.inputs]
+        quantized = store.make(rung.recipe.quantize, *inputs)
+        program = store.make(job.target.backend.compile, quantized)
+        notice = notice_in(store.path(program))
+        if notice and bench.require_compiled:
+            raise ToolError(notice, "install the compiler, or build without --require-compiled")
+        ran = store.make(job.target.runner.run, program, evaluation)
+        scored = store.make(job.model.scoring.measure, ran, prepared.reference, evaluation,
+                            prepared.metric)
+    except Refused as refusal:
+        return Climbed(rung.name, rung.options, "refused", f"{refusal.message} ({refusal.hint})")
+    found = {**costs_in(store.path(program)), **costs_in(store.path(ran)),
+             **measurement.read(store.path(scored) / "measurement.json")}
+    for meter in job.meters:
+        found |= bench.meter(meter, program, evaluation)
+    verdicts = tuple(gate.judge(found) for gate in job.gates)
+    state = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
+    made = {**prepared.given, "quantized": quantized, "program": program, "outputs": ran}
+    return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice)

@@ -1,0 +1,37 @@
+"""Frontends: how a trained model becomes the float baseline. One module each; FRONTENDS lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from edgeq.frontends.h5 import H5
+from edgeq.frontends.keras import Keras
+from edgeq.frontends.saved_model import SavedModel
+from edgeq.frontends.tflite import Tflite
+
+
+class Frontend(Protocol):
+    """A frozen dataclass; its fields are what a model in pipeline.yaml may say of its source."""
+
+    def convert(self, out: Path, source: Path) -> None:
+        """Write `out/baseline.tflite`, the float model with its batch fixed to 1.
+
+        Raises ConfigError where the source is damaged, quantized, dynamic, or holds code.
+        """
+
+
+FRONTENDS: Mapping[tuple[str, str], type[Frontend]] = {
+    ("tflite", "keras"): Keras,
+    ("tflite", "h5"): H5,
+    ("tflite", "saved-model"): SavedModel,
+    ("tflite", "tflite"): Tflite,
+}
+
+SUFFIXES: Mapping[str, str] = {".keras": "keras", ".h5": "h5", ".hdf5": "h5", ".tflite": "tflite"}
+
+
+def kind_of(source: Path) -> str | None:
+    """The frontend's name for the file or folder at `source`; None where nothing reads it."""
+    return "saved-model" if source.is_dir() else SUFFIXES.get(source.suffix.lower())

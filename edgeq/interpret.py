@@ -1,0 +1,169 @@
+"""Running a .tflite over samples, in the two interpreters that there are for it.
+
+LiteRT is what hosts and phones run (XNNPACK or its reference kernels), TensorFlow Lite Micro what
+microcontrollers run; both take one sample at a time, and here both take and give floats: samples
+are put on the grid of the model's input and outputs are read off the grid of its output.
+An interpreter can crash, so this runs in workers only.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.errors import Refused
+from edgeq.graph import Graph, Quantization, Tensor, read
+
+Floats = NDArray[np.float32]
+Array = NDArray[Any]
+Kernels = Literal["xnnpack", "reference"]
+BYTES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1}
+ROOM = 1 << 20
+
+
+def quantize(values: Array, dtype: str, grid: Quantization | None) -> Array:
+    """`values` on the grid of a tensor: round(x / scale) + zero_point, ties away from zero.
+
+    This is the arithmetic of TFLite's QUANTIZE. Without a grid the values are only cast.
+    """
+    kind = np.dtype(dtype.lower())
+    if grid is None:
+        return values.astype(kind)
+    scaled = values.astype(np.float32) / grid.scales[0]
+    rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)) + grid.zero_points[0]
+    bounds = np.iinfo(kind)
+    return np.clip(rounded, bounds.min, bounds.max).astype(kind)
+
+
+def dequantize(values: Array, grid: Quantization | None) -> Floats:
+    """scale * (q - zero_point) as float32; without a grid the values are only cast."""
+    if grid is None:
+        return values.astype(np.float32)
+    return ((values.astype(np.int64) - grid.zero_points[0]) * grid.scales[0]).astype(np.float32)
+
+
+def run_litert(model: Path, samples: Array, kernels: Kernels) -> Floats:
+    """The outputs (n, *shape) of the model at `model` for `samples` (n, *shape), by LiteRT.
+
+    Raises Refused where LiteRT has no kernel for an operator of the model.
+    """
+    graph = read(model)
+    interpreter = litert(model, kernels)
+    source, sink = graph.inputs[0], graph.outputs[0]
+    reset = interpreter.reset_all_variables if _stateful(graph) else _nothing
+
+    def infer(sample: Array) -> Array:
+        reset()
+        interpreter.set_tensor(source, sample)
+        interpreter.invoke()
+        output: Array = interpreter.get_tensor(sink)
+        return output
+
+    return _each(graph, samples, infer)
+
+
+def litert(model: Path, kernels: Kernels, *, keep_all: bool = False) -> Any:
+    """A LiteRT interpreter with its tensors allocated, on one thread.
+
+    `keep_all` keeps the values of inner tensors readable after an inference.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.BUILTIN_REF if kernels == "reference" else OpResolverType.AUTO
+    try:
+        interpreter = Interpreter(
+            model_path=str(model), num_threads=1, experimental_op_resolver_type=resolver,
+            experimental_preserve_all_tensors=keep_all)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise Refused(f"LiteRT cannot run the model: {_first_line(error)}",
+                      "see the log for the operator; another recipe may avoid it") from error
+    return interpreter
+
+
+def run_tflm(model: Path, samples: Array) -> tuple[Floats, int]:
+    """The outputs (n, *shape) for `samples` by TensorFlow Lite Micro, and the arena used (bytes).
+
+    Raises Refused, in TFLM's own words, where it cannot run an operator of the model.
+    """
+    from tflite_micro.python.tflite_micro import runtime
+
+    graph = read(model)
+    with _captured_stderr() as said:
+        try:
+            interpreter = runtime.Interpreter.from_file(str(model), arena_size=_arena_bound(model, graph))
+        except RuntimeError as error:
+            raise Refused(f"TensorFlow Lite Micro cannot run the model: {said() or error}",
+                          "an int8 recipe, or operators that TFLM has") from error
+    reset = interpreter.reset if _stateful(graph) else _nothing
+
+    def infer(sample: Array) -> Array:
+        reset()
+        interpreter.set_input(sample, 0)
+        interpreter.invoke()
+        output: Array = interpreter.get_output(0)
+        return output
+
+    outputs = _each(graph, samples, infer)
+    with _captured_stderr() as said:
+        interpreter.print_allocations()
+        return outputs, arena_total(said())
+
+
+def arena_total(report: str) -> int:
+    """The bytes in `Arena allocation total N bytes`, of TFLM's report of its allocations."""
+    words = report.split()
+    return int(words[words.index("total") + 1])
+
+
+def _each(graph: Graph, samples: Array, infer: Callable[[Array], Array]) -> Floats:
+    source, sink = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    given = quantize(samples, source.dtype, source.quantization)
+    given = np.ascontiguousarray(given.reshape(len(samples), *source.shape))
+    taken = [infer(sample) for sample in given]
+    shape = sink.shape[1:] if sink.shape[:1] == (1,) else sink.shape
+    return dequantize(np.stack(taken).reshape(len(samples), *shape), sink.quantization)
+
+
+def _stateful(graph: Graph) -> bool:
+    return any(tensor.variable for tensor in graph.tensors)
+
+
+def _nothing() -> None:
+    """Nothing to reset in a model without state."""
+
+
+def _arena_bound(model: Path, graph: Graph) -> int:
+    """An arena that is large enough for certain: every tensor in a place of its own, and room."""
+    tensors: tuple[Tensor, ...] = graph.tensors
+    size = sum(t.elements * BYTES.get(t.dtype, 8) + 256 for t in tensors if not t.constant)
+    return 2 * size + 4 * model.stat().st_size + ROOM
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """What native code writes to file descriptor 2 in the block, to be asked for at any time."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def said() -> str:
+            end = file.seek(0, os.SEEK_END)
+            return os.pread(file.fileno(), end, 0).decode("utf-8", "replace").strip()
+
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,130 @@
+"""Measurements: metric -> value, with its unit, how many samples stand behind it, and its source.
+
+The one rule: a value always says where it comes from. `measured` was read on the thing itself,
+`simulated` came out of an emulator or a compiler's model, `estimated` out of a formula, and
+`unavailable` carries the reason why there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+Source = Literal["measured", "simulated", "estimated", "unavailable"]
+Unit = Literal["ratio", "bytes", "count", "ms", "uj", "db", "value"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric's number means: its unit and, in a sentence, what it counts."""
+
+    unit: Unit
+    meaning: str
+
+
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric("ratio", "the task's own score on the target (top1, top5, auc): higher is better"),
+    "baseline_accuracy": Metric("ratio", "the same score of the float baseline on the same samples"),
+    "accuracy_drop": Metric("ratio", "baseline_accuracy minus accuracy"),
+    "agreement": Metric("ratio", "share of samples with the same top-1 as the baseline"),
+    "sqnr_db": Metric("db", "signal to quantization noise of the outputs, against the baseline's"),
+    "mse": Metric("value", "mean squared error of the outputs, against the baseline's"),
+    "cosine": Metric("value", "mean cosine similarity of the outputs to the baseline's"),
+    "model_bytes": Metric("bytes", "size of the model file that is shipped"),
+    "flash_bytes": Metric("bytes", "read-only memory that the program takes"),
+    "ram_bytes": Metric("bytes", "working memory that the program takes"),
+    "arena_bytes": Metric("bytes", "the interpreter's tensor arena in use"),
+    "instructions": Metric("count", "instructions an inference"),
+    "cycles": Metric("count", "cycles an inference"),
+    "latency_ms": Metric("ms", "time an inference"),
+    "energy_uj": Metric("uj", "energy an inference"),
+    "mapped_ops_ratio": Metric("ratio", "share of the operators that run on the accelerator"),
+    "macs": Metric("count", "multiply-accumulates an inference"),
+    "cached_bytes": Metric("bytes", "parameters kept in the accelerator's memory"),
+    "streamed_bytes": Metric("bytes", "parameters sent to the accelerator on every inference"),
+}
+
+SCALES: Mapping[Unit, Mapping[str, float]] = {
+    "ratio": {"": 1, "%": 0.01},
+    "bytes": {"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9,
+              "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "count": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
+    "ms": {"": 1, "ms": 1, "us": 1e-3, "s": 1e3},
+    "uj": {"": 1, "uJ": 1, "nJ": 1e-3, "mJ": 1e3, "J": 1e6},
+    "db": {"": 1, "dB": 1},
+    "value": {"": 1},
+}
+
+QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z%]*)\s*")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One figure; `n` is the number of samples or runs behind it, None where it has none."""
+
+    value: float | None
+    unit: Unit
+    source: Source
+    n: int | None = None
+    aggregation: str | None = None
+    reason: str | None = None
+
+
+Measurement = Mapping[str, Value]
+
+
+def value_of(
+    metric: str,
+    value: float,
+    source: Source,
+    *,
+    n: int | None = None,
+    aggregation: str | None = None,
+) -> Value:
+    """A figure for `metric`, in the unit that METRICS gives it."""
+    return Value(float(value), METRICS[metric].unit, source, n, aggregation)
+
+
+def unavailable(metric: str, reason: str) -> Value:
+    """The absence of a figure for `metric`, with the reason."""
+    return Value(None, METRICS[metric].unit, "unavailable", reason=reason)
+
+
+def to_json(measurement: Measurement) -> dict[str, dict[str, object]]:
+    """The measurement as report.json has it: fields that say nothing are left out."""
+    return {
+        name: {key: field for key, field in asdict(value).items() if field is not None or key == "value"}
+        for name, value in measurement.items()
+    }
+
+
+def write(path: Path, measurement: Measurement) -> None:
+    """Write the measurement to `path` as JSON."""
+    path.write_text(json.dumps(to_json(measurement), indent=1), encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, Value]:
+    """The measurement that `write` left at `path`."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    return {name: Value(**fields) for name, fields in raw.items()}
+
+
+def quantity(text: str | float, unit: Unit) -> float:
+    """A number with a unit, as in `128KiB`, `5M`, `1 %` or `10ms`, in the metric's own unit.
+
+    Raises ValueError, with the units that would do, for any other text.
+    """
+    if isinstance(text, (int, float)):
+        return float(text)
+    match = QUANTITY.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a number with a unit")
+    number, suffix = match.groups()
+    if suffix not in SCALES[unit]:
+        known = ", ".join(s for s in SCALES[unit] if s) or "none, a plain number"
+        raise ValueError(f"unknown unit {suffix!r} in {text!r}; a metric in {unit} takes: {known}")
+    return float(number) * SCALES[unit][suffix]

@@ -1,0 +1,67 @@
+"""Which of our modules a module needs, read from its text: nothing is imported to find out.
+
+The store keys what a maker made by this closure, and the layer test walks the same edges, so
+that neither can overlook an import that the other sees.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeq.artifact import digest_of_file
+
+PACKAGE = Path(__file__).parent
+
+
+def imported(file: Path, root: Path) -> tuple[Path, ...]:
+    """The files below `root`'s parent that `file` imports anywhere in its text, sorted.
+
+    `root` is a package folder, or a plain folder of modules whose names start there.
+    """
+    base = root.parent if (root / "__init__.py").exists() else root
+    tree = ast.parse(file.read_bytes(), filename=str(file))
+    names = {name for node in ast.walk(tree) for name in _names(node)}
+    found = {path for name in names if (path := _file_of(name, base)) and root in path.parents}
+    return tuple(sorted(found - {file}))
+
+
+@functools.cache
+def reached(file: Path, root: Path = PACKAGE) -> tuple[Path, ...]:
+    """`file` and all that it imports below `root`, transitively, sorted."""
+    found: set[Path] = set()
+    pending = [file]
+    while pending:
+        current = pending.pop()
+        if current not in found:
+            found.add(current)
+            pending.extend(imported(current, root))
+    return tuple(sorted(found))
+
+
+@functools.cache
+def closure(file: Path) -> tuple[tuple[str, str], ...]:
+    """The modules that one of ours reaches, itself among them: (name, sha256) pairs, sorted.
+
+    A module from elsewhere (a test's own maker) is named by its file alone.
+    """
+    return tuple(
+        (path.relative_to(PACKAGE).as_posix() if PACKAGE in path.parents else path.name,
+         digest_of_file(path))
+        for path in reached(file))
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield node.module
+
+
+def _file_of(name: str, base: Path) -> Path | None:
+    place = base.joinpath(*name.split("."))
+    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)

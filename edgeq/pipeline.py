@@ -1,0 +1,314 @@
+"""What pipeline.yaml says, as frozen data: models, targets, ladders and gates.
+
+The one rule: everything that is wrong is said at once, each with its file and line, before
+anything is made. What the data means for a build is plan.py's matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from edgeq.artifact import Origin
+from edgeq.decode import Document, Place, meant, raise_all
+from edgeq.frontends import SUFFIXES, kind_of
+from edgeq.gates import Gate
+from edgeq.measurement import METRICS, Source, quantity
+from edgeq.modules import reached
+from edgeq.recipes import RECIPES, Recipe
+from edgeq.samples import Samples
+from edgeq.scoring import LABELS, TASKS, Scoring
+from edgeq.target import Target, known, read_target
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+Role = Literal["calibration", "evaluation", "training"]
+ROLES: tuple[Role, ...] = ("calibration", "evaluation", "training")
+
+
+@dataclass(frozen=True)
+class PipelineFile:
+    """The keys of pipeline.yaml; what stands in the lists and mappings is read by itself."""
+
+    version: Literal[1]
+    models: dict[str, Any]
+    targets: tuple[Any, ...]
+    ladder: tuple[Any, ...]
+    gates: tuple[Any, ...]
+    timeout_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The keys of a model. `trust` admits code inside the source; `signature` is a SavedModel's."""
+
+    source: str
+    evaluation: Any
+    calibration: Any = None
+    training: Any = None
+    trust: bool = False
+    signature: str = ""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """The keys of a data set: a path or `module:function`, and how its samples are taken.
+
+    The model is fed (x - mean) / std; `metric` is for the evaluation set alone.
+    """
+
+    data: str
+    samples: int | None = None
+    seed: int = 0
+    mean: float = 0.0
+    std: float = 1.0
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class TargetEntry:
+    """A target in pipeline.yaml, where it is more than a name: it may carry its own ladder."""
+
+    target: str
+    ladder: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class GateFile:
+    """The keys of a gate; limits are numbers, or numbers with a unit (`128KiB`, `5M`, `10ms`)."""
+
+    metric: str
+    min: float | str | None = None
+    max: float | str | None = None
+    targets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    allow: tuple[Source, ...] = ("measured", "simulated")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where a data set lies, and how it is read."""
+
+    origin: Origin
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with its data and the way it is scored."""
+
+    name: str
+    source: Path
+    kind: str
+    trust: bool
+    signature: str
+    data: Mapping[Role, DataSet]
+    scoring: Scoring
+    metric: Origin | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rung as the ladder has it; `recipe` is None where the target's format lacks it."""
+
+    name: str
+    options: Mapping[str, Any]
+    recipe: Recipe | None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """All that a build is asked to do; each target has its own ladder."""
+
+    models: tuple[Model, ...]
+    targets: tuple[Target, ...]
+    ladders: Mapping[str, tuple[Entry, ...]]
+    gates: tuple[Gate, ...]
+    timeout_s: float
+
+
+def load(path: Path) -> Pipeline:
+    """Read pipeline.yaml at `path` and the targets that it names.
+
+    Raises ConfigError with every mistake in any of these files, each as file:line.
+    """
+    document = Document(path)
+    read = document.read(PipelineFile, document.value)
+    if read is None:
+        raise_all([document])
+        raise AssertionError(document.problems)
+    folder = path.parent
+    models = [_model(document, folder, name, entry) for name, entry in read.models.items()]
+    entries = [_target_entry(document, entry, i) for i, entry in enumerate(read.targets)]
+    targets, documents = _targets(document, folder, entries)
+    ladders = {
+        target.name: tuple(_ladder(document, target.format, *_rungs(read, entry, i)))
+        for i, entry in enumerate(entries) if entry and (target := targets.get(entry.target))}
+    gates = [_gate(document, value, i, (targets, read.models)) for i, value in enumerate(read.gates)]
+    for key in ("models", "targets", "ladder"):
+        if not getattr(read, key):
+            document.complain((key,), f"{key} is empty")
+    raise_all([document, *documents])
+    return Pipeline(
+        tuple(model for model in models if model),
+        tuple(targets[entry.target] for entry in entries if entry),
+        ladders, tuple(gate for gate in gates if gate), read.timeout_s)
+
+
+def _model(document: Document, folder: Path, name: str, value: object) -> Model | None:
+    at: Place = ("models", name)
+    if not NAME.fullmatch(name):
+        document.complain(at, f"{name!r} is no name: use a-z, 0-9, '.', '_' and '-'")
+    read = document.read(ModelFile, value, at)
+    if read is None:
+        return None
+    source = folder / read.source
+    kind = _kind(document, source, (*at, "source"))
+    data: dict[Role, DataSet] = {}
+    metric = ""
+    for role in ROLES:
+        given = getattr(read, role)
+        if given is not None and (found := _data(document, folder, role, given, at)):
+            data[role], said = found
+            metric = metric or said
+    if kind is None or "evaluation" not in data:
+        return None
+    code = None if metric in ("", *TASKS) else _code(document, folder, metric, (*at, "evaluation", "metric"))
+    return Model(name, source, kind, read.trust, read.signature, data, Scoring(metric), code)
+
+
+def _kind(document: Document, source: Path, at: Place) -> str | None:
+    if not source.exists():
+        return document.complain(at, f"source: there is no {source}")
+    if source.is_file() and not source.stat().st_size:
+        return document.complain(at, f"source: {source} is empty")
+    kind = kind_of(source)
+    if kind is None:
+        return document.complain(
+            at, f"source: no frontend reads {source.name}; known: {', '.join(SUFFIXES)}, or the "
+                "folder of a SavedModel")
+    return kind
+
+
+def _data(
+    document: Document, folder: Path, role: Role, value: object, at: Place
+) -> tuple[DataSet, str] | None:
+    at = (*at, role)
+    read = document.read(DataFile, value, at)
+    if read is None:
+        return None
+    if read.metric and role != "evaluation":
+        document.complain((*at, "metric"), "metric belongs to the evaluation data")
+    if read.metric and read.metric not in TASKS and not FUNCTION.fullmatch(read.metric):
+        document.complain((*at, "metric"), f"unknown metric {read.metric!r}{meant(read.metric, TASKS)}"
+                                           ", or module:function")
+    if read.samples is not None and read.samples < 1:
+        document.complain((*at, "samples"), f"samples: at least 1, not {read.samples}")
+    if read.std == 0:
+        document.complain((*at, "std"), "std: the samples are divided by it, so not 0")
+    path = folder / read.data
+    is_function = bool(FUNCTION.fullmatch(read.data)) and not path.exists()
+    origin = _code(document, folder, read.data, (*at, "data")) if is_function else Origin(path)
+    if not is_function and not path.exists():
+        document.complain((*at, "data"), f"data: there is no {path}")
+    if origin is None:
+        return None
+    samples = Samples(
+        role=role, count=read.samples, seed=read.seed, mean=read.mean, std=read.std,
+        labels=LABELS.get(read.metric, "any"), function=read.data if is_function else "")
+    return DataSet(origin, samples), read.metric
+
+
+def _code(document: Document, folder: Path, function: str, at: Place) -> Origin | None:
+    """The modules below `folder` behind `module:function`, its own imports among them."""
+    if not FUNCTION.fullmatch(function):
+        return None
+    place = folder.joinpath(*function.partition(":")[0].split("."))
+    file = next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
+    if file is None:
+        return document.complain(at, f"{at[-1]}: there is no {place.with_suffix('.py')} "
+                                     f"for {function}")
+    try:
+        return Origin(folder, reached(file, folder))
+    except SyntaxError as error:
+        return document.complain(at, f"{at[-1]}: {file}:{error.lineno}: {error.msg}")
+
+
+def _target_entry(document: Document, value: object, index: int) -> TargetEntry | None:
+    given = {"target": value} if isinstance(value, str) else value
+    return document.read(TargetEntry, given, ("targets", index))
+
+
+def _targets(
+    document: Document, folder: Path, entries: list[TargetEntry | None]
+) -> tuple[dict[str, Target], list[Document]]:
+    files = known(folder)
+    found: dict[str, Target] = {}
+    documents = []
+    for index, entry in enumerate(entries):
+        at = ("targets", index)
+        if entry is None:
+            continue
+        if entry.target not in files:
+            document.complain(at, f"unknown target {entry.target!r}{meant(entry.target, files)}")
+        elif entry.target in found:
+            document.complain(at, f"target {entry.target!r} is named twice")
+        else:
+            target, read = read_target(files[entry.target])
+            documents.append(read)
+            if target:
+                found[entry.target] = target
+    return found, documents
+
+
+def _rungs(read: PipelineFile, entry: TargetEntry, index: int) -> tuple[tuple[Any, ...], Place]:
+    """The ladder that holds for a target, and where it stands."""
+    return (entry.ladder, ("targets", index, "ladder")) if entry.ladder else (read.ladder, ("ladder",))
+
+
+def _ladder(
+    document: Document, model_format: str, values: tuple[Any, ...], at: Place
+) -> Iterator[Entry]:
+    names = {name for _, name in RECIPES}
+    for index, value in enumerate(values):
+        options = dict(value) if isinstance(value, dict) else {"recipe": value}
+        name = options.pop("recipe", None)
+        if name not in names:
+            document.complain((*at, index), f"unknown recipe {name!r}{meant(str(name), sorted(names))}")
+        elif (model_format, name) not in RECIPES:
+            yield Entry(name, options, None)
+        elif recipe := document.read(RECIPES[model_format, name], options, (*at, index)):
+            yield Entry(name, options, recipe)
+
+
+def _gate(
+    document: Document, value: object, index: int, named: tuple[Mapping[str, Any], Mapping[str, Any]]
+) -> Gate | None:
+    at: Place = ("gates", index)
+    read = document.read(GateFile, value, at)
+    if read is None:
+        return None
+    if read.metric not in METRICS:
+        return document.complain((*at, "metric"),
+                                 f"nothing measures {read.metric!r}{meant(read.metric, METRICS)}")
+    for key, known_names in zip(("targets", "models"), named, strict=True):
+        for name in getattr(read, key):
+            if name not in known_names:
+                document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, known_names)}")
+    limits = {key: _limit(document, read, key, at) for key in ("min", "max")}
+    if limits["min"] is None and limits["max"] is None:
+        return document.complain(at, f"the gate on {read.metric} has neither min nor max")
+    return Gate(read.metric, limits["min"], limits["max"], read.targets, read.models, read.allow)
+
+
+def _limit(document: Document, read: GateFile, key: str, at: Place) -> float | None:
+    given = getattr(read, key)
+    if given is None:
+        return None
+    try:
+        return quantity(given, METRICS[read.metric].unit)
+    except ValueError as error:
+        return document.complain((*at, key), f"{key}: {error}")

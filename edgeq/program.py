@@ -1,0 +1,54 @@
+"""The folder that a backend leaves: what is shipped, what it costs, and what can be run of it.
+
+    ship/               what is delivered
+    costs.json          what the compiler states (a measurement)
+    functional.tflite   the same arithmetic for an interpreter, where nothing here runs what ships
+    notice.txt          why this is not the real program, where it is not (then `not compiled`)
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from edgeq import baseline, measurement, quantization
+from edgeq.graph import macs, parse
+from edgeq.measurement import Measurement, Value, value_of
+
+SHIP, COSTS, FUNCTIONAL, NOTICE = "ship", "costs.json", "functional.tflite", "notice.txt"
+OUTPUTS = "outputs.npy"
+
+
+def ship(out: Path, file: Path, name: str) -> dict[str, Value]:
+    """Put `file` into `out/ship` as `name`, and say what any file costs: its size."""
+    (out / SHIP).mkdir(exist_ok=True)
+    shutil.copyfile(file, out / SHIP / name)
+    return {"model_bytes": value_of("model_bytes", file.stat().st_size, "measured")}
+
+
+def counted(model: Path) -> dict[str, Value]:
+    """What counting in the graph of the .tflite at `model` gives."""
+    graph = parse(model.read_bytes(), model.name)
+    return {"macs": value_of("macs", macs(graph), "measured")}
+
+
+def write_costs(out: Path, costs: Measurement) -> None:
+    """Write what the compiler, or the runner, states."""
+    measurement.write(out / COSTS, costs)
+
+
+def costs_in(folder: Path) -> dict[str, Value]:
+    """What the compiler or runner that left `folder` stated."""
+    return measurement.read(folder / COSTS)
+
+
+def notice_in(folder: Path) -> str:
+    """Why the program in `folder` is not compiled; empty where it is."""
+    path = folder / NOTICE
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def runnable_in(folder: Path) -> Path:
+    """The .tflite in a program, a quantized model or a baseline that an interpreter can run."""
+    places = (FUNCTIONAL, f"{SHIP}/{quantization.MODEL}", quantization.MODEL, baseline.NAME)
+    return next(folder / place for place in places if (folder / place).exists())

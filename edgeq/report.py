@@ -1,0 +1,141 @@
+"""Results, and the report they make: report.json (edgeq-report/1) is a contract.
+
+Within /1 fields are only added. A result always has its verdicts, also where a tool failed, and
+every figure its unit, number of samples and source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgeq.artifact import Artifact
+from edgeq.errors import ConfigError, EdgeqError, ToolError
+from edgeq.gates import Verdict, rank
+from edgeq.measurement import Measurement, to_json
+
+SCHEMA = "edgeq-report/1"
+State = Literal["passed", "failed", "skipped", "refused", "error"]
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """How one rung ended; `program` is what it left, None where it left nothing."""
+
+    recipe: str
+    options: Mapping[str, Any]
+    state: State
+    reason: str = ""
+    metrics: Measurement = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    made: Mapping[str, Artifact] = field(default_factory=dict)
+    notice: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether it came as far as its gates."""
+        return self.state in ("passed", "failed")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one job ended: its rungs as they were climbed, and the error that stopped it, if any."""
+
+    model: str
+    target: str
+    evaluation: str
+    rungs: tuple[Climbed, ...]
+    error: EdgeqError | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Climbed | None:
+        """The first rung that passed, else the one that fell least short, else the earliest."""
+        judged = [rung for rung in self.rungs if rung.judged]
+        return min(judged, key=lambda rung: rank(rung.verdicts), default=None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether a rung passed all gates and nothing failed."""
+        return self.error is None and self.best is not None and self.best.state == "passed"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All results of one build, in the order of the plan."""
+
+    results: tuple[Result, ...]
+    version: str
+    host: Mapping[str, str]
+    tools: Mapping[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every job passed."""
+        return all(result.passed for result in self.results)
+
+    @property
+    def exit_code(self) -> int:
+        """2 for a wrong configuration, 3 for a tool that failed, 1 for a gate, else 0."""
+        codes = {result.error.exit_code for result in self.results if result.error}
+        return next((code for code in (ConfigError.exit_code, ToolError.exit_code) if code in codes),
+                    0 if self.passed else 1)
+
+
+def as_json(report: Report, files: Mapping[tuple[str, str], list[dict[str, Any]]]) -> dict[str, Any]:
+    """The report as report.json has it; `files` are the delivered files by (target, model)."""
+    return {
+        "schema": SCHEMA,
+        "edgeq": report.version,
+        "passed": report.passed,
+        "host": dict(report.host),
+        "tools": dict(report.tools),
+        "results": [_result(result, files.get((result.target, result.model), []))
+                    for result in report.results],
+    }
+
+
+def _result(result: Result, files: list[dict[str, Any]]) -> dict[str, Any]:
+    best = result.best
+    return {
+        "model": result.model,
+        "target": result.target,
+        "passed": result.passed,
+        "recipe": best.recipe if best else None,
+        "options": dict(best.options) if best else {},
+        "evaluation": result.evaluation,
+        "error": result.error and {"kind": result.error.kind, "message": result.error.message,
+                                   "hint": result.error.hint},
+        "notice": best.notice or None if best else None,
+        "warnings": list(result.warnings),
+        "metrics": to_json(best.metrics) if best else {},
+        "verdicts": [_verdict(verdict) for verdict in best.verdicts] if best else [],
+        "artifacts": files,
+        "rungs": [_rung(rung) for rung in result.rungs],
+    }
+
+
+def _rung(rung: Climbed) -> dict[str, Any]:
+    return {
+        "recipe": rung.recipe,
+        "options": dict(rung.options),
+        "state": rung.state,
+        "reason": rung.reason or None,
+        "metrics": to_json(rung.metrics),
+        "verdicts": [_verdict(verdict) for verdict in rung.verdicts],
+        "digests": {name: artifact.digest for name, artifact in rung.made.items()},
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    limits = {"min": verdict.gate.min, "max": verdict.gate.max}
+    return {
+        "metric": verdict.gate.metric,
+        **{key: limit for key, limit in limits.items() if limit is not None},
+        "value": verdict.found.value,
+        "source": verdict.found.source,
+        "passed": verdict.passed,
+        "reason": verdict.reason,
+        "explanation": verdict.explanation or None,
+    }

@@ -1,0 +1,26 @@
+"""Runners: where a program runs, on this machine, in an emulator or on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from edgeq.runners.host import Host
+from edgeq.runners.tflm import Tflm
+
+
+class Runner(Protocol):
+    """A frozen dataclass; its fields are what a target.yaml may set."""
+
+    def run(self, out: Path, program: Path, samples: Path) -> None:
+        """Write `out/outputs.npy` (n, *shape), float32, and `out/costs.json`.
+
+        Raises Refused where the runner has no way to run an operator of the program.
+        """
+
+
+RUNNERS: Mapping[str, type[Runner]] = {
+    "host": Host,
+    "tflm": Tflm,
+}

@@ -1,0 +1,219 @@
+"""Data sets: .npz files, image folders and the user's own functions, brought to one form.
+
+In the store a data set is a folder of plain arrays: x.npy (n, *shape) in the type of the model's
+input, and where there are any, y.npy and group.npy (n,). Which samples are taken of a larger set
+is chosen by a seed, evenly over the classes, so that both sides of a comparison see the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.baseline import NAME
+from edgeq.errors import ConfigError
+from edgeq.graph import Tensor, read
+from edgeq.user_code import imported
+
+Array = NDArray[Any]
+Labels = Literal["class", "anomaly", "any"]
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Samples:
+    """How one data set of a model is read.
+
+    `count` samples are taken, all where it is None, and never more than `at_most`; (x - mean) / std is what the model is fed, as
+    in TFLite's metadata; `labels` says what y must be; `function` is the user's own reader, which
+    returns a mapping with x and, where there are any, y and group.
+    """
+
+    packages: ClassVar = ("numpy", "pillow", "ai-edge-litert")
+    role: Literal["calibration", "evaluation", "training"]
+    count: int | None = None
+    at_most: int | None = None
+    seed: int = 0
+    mean: float = 0.0
+    std: float = 1.0
+    labels: Labels = "any"
+    function: str = ""
+
+    def load(self, out: Path, data: Path, baseline: Path) -> None:
+        """Write x.npy, y.npy and group.npy into `out` from what lies at `data`.
+
+        Raises ConfigError where `data` is damaged, does not fit the input of `baseline`, holds NaN
+        or infinity, or labels that the model has no outputs for.
+        """
+        graph = read(baseline / NAME)
+        entry, exit_ = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+        origin = f"{self.role} data {self.function or data.name}"
+        arrays = self._read(data, entry, origin)
+        x = self._fitted(arrays["x"], entry, origin)
+        for name in ("y", "group"):
+            if name in arrays and arrays[name].shape[:1] != x.shape[:1]:
+                raise ConfigError(f"{origin}: {len(x)} samples in x, but {name} has the shape "
+                                  f"{list(arrays[name].shape)}", f"give one {name} a sample")
+        labels = arrays.get("y")
+        if self.labels != "any":
+            labels = _checked_labels(labels, self.labels, exit_.shape[-1], origin)
+        chosen = self._chosen(len(x), labels, origin)
+        np.save(out / "x.npy", x[chosen], allow_pickle=False)
+        for name in ("y", "group"):
+            if name in arrays:
+                values = labels if name == "y" and labels is not None else arrays[name]
+                np.save(out / f"{name}.npy", values[chosen], allow_pickle=False)
+
+    def _read(self, data: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
+        if self.function:
+            return _mapping(imported(data, self.function, self.role)(), origin)
+        return _images(data, entry, origin) if data.is_dir() else _npz(data, origin)
+
+    def _fitted(self, x: Array, entry: Tensor, origin: str) -> Array:
+        """`x` as the model wants it: (n, *shape), in its type, scaled, and finite."""
+        wanted = entry.shape[1:]
+        if x.shape[1:] != wanted and x.shape[1:] != (*wanted, 1) and (*x.shape[1:], 1) != wanted:
+            raise ConfigError(
+                f"{origin}: x has the shape {list(x.shape)}, the model wants {['n', *wanted]}",
+                "reshape the samples, or give the model that was trained on them")
+        kind = np.dtype(entry.dtype.lower())
+        if not (np.issubdtype(x.dtype, np.number) and np.can_cast(x.dtype, kind, "same_kind")):
+            raise ConfigError(f"{origin}: x is {x.dtype}, the model wants {kind}",
+                              f"save the samples as {kind}")
+        values = x.reshape(len(x), *wanted).astype(kind)
+        if (self.mean, self.std) != (0.0, 1.0):
+            values = ((values - self.mean) / self.std).astype(kind)
+        if not np.isfinite(values).all():
+            bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            raise ConfigError(f"{origin}: {int(bad.sum())} samples hold NaN or infinity, the first "
+                              f"at index {int(np.argmax(bad))}", "leave them out, or mend them")
+        return values
+
+    def _chosen(self, found: int, labels: Array | None, origin: str) -> NDArray[np.int64]:
+        count = found if self.count is None else self.count
+        if not found or count > found:
+            raise ConfigError(f"{origin}: {count or 'some'} samples were asked for, {found} are there",
+                              "give more data, or ask for fewer with `samples:`")
+        return choose(found, min(count, self.at_most or count), labels, self.seed)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many samples of the evaluation set lie in other sets too, by their exact content."""
+
+    packages: ClassVar = ("numpy",)
+
+    def count(self, out: Path, evaluation: Path, other: Path) -> None:
+        """Write `out/overlap.json`: how many evaluation samples `other` holds as well."""
+        theirs = set(_contents(samples_in(other)))
+        shared = sum(content in theirs for content in _contents(samples_in(evaluation)))
+        (out / "overlap.json").write_text(json.dumps(shared), encoding="utf-8")
+
+
+def samples_in(folder: Path) -> Array:
+    """The samples (n, *shape) of a data set that `Samples.load` wrote."""
+    loaded: Array = np.load(folder / "x.npy", mmap_mode="r", allow_pickle=False)
+    return loaded
+
+
+def labels_in(folder: Path) -> Array | None:
+    """Its labels (n,), or None."""
+    path = folder / "y.npy"
+    return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def choose(found: int, count: int, labels: Array | None, seed: int) -> NDArray[np.int64]:
+    """`count` of `found` indices, ascending: by `seed`, and in the proportions of the classes.
+
+    Each class gets its share rounded down, and the largest remainders one more, as in the
+    Hamilton method.
+    """
+    if count == found:
+        return np.arange(found)
+    shuffled = np.random.default_rng(seed).permutation(found)
+    if labels is None or labels.ndim != 1:
+        return np.sort(shuffled[:count])
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes * count / found
+    quotas = np.floor(shares).astype(int)
+    order = np.argsort(-(shares - quotas), kind="stable")
+    quotas[order[: count - quotas.sum()]] += 1
+    taken = [shuffled[labels[shuffled] == label][:quota]
+             for label, quota in zip(classes, quotas, strict=True)]
+    return np.sort(np.concatenate(taken))
+
+
+def _mapping(returned: object, origin: str) -> Mapping[str, Array]:
+    if not isinstance(returned, Mapping) or "x" not in returned:
+        raise ConfigError(f"{origin} returned {type(returned).__name__}, not a mapping with x",
+                          "return {'x': …, 'y': …}, arrays with a sample a row")
+    return {name: np.asarray(values) for name, values in returned.items()}
+
+
+def _npz(path: Path, origin: str) -> Mapping[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise ConfigError(f"{origin} is no .npz file of plain arrays, or is damaged: {error}",
+                          "save it with numpy.savez_compressed(path, x=…, y=…)") from error
+    if "x" not in arrays:
+        raise ConfigError(f"{origin} has no array x, only {', '.join(arrays) or 'nothing'}",
+                          "name the samples x, the labels y, and the subgroups group")
+    return arrays
+
+
+def _images(folder: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
+    """The images below `folder`, a class a subfolder in alphabetical order, at the model's size."""
+    classes = sorted(child for child in folder.iterdir() if child.is_dir())
+    found = [(file, label) for label, child in enumerate(classes)
+             for file in sorted(child.rglob("*")) if file.suffix.lower() in IMAGES]
+    if not found:
+        raise ConfigError(f"{origin} has no images in subfolders",
+                          "put the images of each class into a subfolder of its name")
+    pixels = np.stack([_image(file, entry.shape[1:], origin) for file, _ in found])
+    return {"x": pixels, "y": np.array([label for _, label in found], np.int64)}
+
+
+def _image(file: Path, shape: tuple[int, ...], origin: str) -> Array:
+    from PIL import Image, UnidentifiedImageError
+
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise ConfigError(f"{origin}: images do not fit an input of shape {['n', *shape]}",
+                          "give the samples as .npz")
+    try:
+        with Image.open(file) as image:
+            sized = image.convert("L" if shape[2] == 1 else "RGB").resize(
+                (shape[1], shape[0]), Image.Resampling.BILINEAR)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"{origin}: {file.parent.name}/{file.name} is no image, or is damaged",
+                          "leave it out, or mend it") from error
+    return np.asarray(sized, np.uint8).reshape(shape)
+
+
+def _checked_labels(labels: Array | None, kind: Labels, outputs: int, origin: str) -> Array:
+    if labels is None:
+        raise ConfigError(f"{origin} has no labels y, and its metric needs them",
+                          "add the array y, or leave out `metric:` and gate agreement or sqnr_db")
+    classes = 2 if kind == "anomaly" else outputs
+    flat = labels.reshape(len(labels), -1)
+    if flat.shape[1] != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ConfigError(f"{origin}: y is {labels.dtype} of shape {list(labels.shape)}",
+                          "give one class number a sample, as integers")
+    outside = (flat < 0) | (flat >= classes)
+    if outside.any():
+        raise ConfigError(
+            f"{origin}: {int(outside.sum())} labels lie outside 0..{classes - 1}, the first is "
+            f"{int(flat[outside][0])}", "the labels are positions in the model's output")
+    return flat[:, 0].astype(np.int64)
+
+
+def _contents(samples: Array) -> Iterator[bytes]:
+    return (np.ascontiguousarray(sample).tobytes() for sample in samples)

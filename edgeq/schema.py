@@ -1,0 +1,49 @@
+"""The JSON Schema of pipeline.yaml, from the same dataclasses that read it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from edgeq.measurement import METRICS
+from edgeq.pipeline import DataFile, GateFile, ModelFile, PipelineFile, TargetEntry
+from edgeq.recipes import RECIPES
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """What may stand in pipeline.yaml, for editors: JSON Schema 2020-12."""
+    rung = {"oneOf": [
+        {"enum": sorted(name for _, name in RECIPES)},
+        *(_recipe(name, kind) for (_, name), kind in sorted(RECIPES.items())),
+    ]}
+    ladder = {"type": "array", "items": rung, "minItems": 1}
+    data = _record(DataFile)
+    model = _record(ModelFile, calibration=data, evaluation=data, training=data)
+    gate = _record(GateFile, metric={"enum": sorted(METRICS)})
+    entry = _record(TargetEntry, ladder=ladder)
+    return {"$schema": DRAFT, "title": "edgeq pipeline"} | _record(
+        PipelineFile,
+        models={"type": "object", "additionalProperties": model, "minProperties": 1},
+        targets={"type": "array", "items": {"oneOf": [{"type": "string"}, entry]}, "minItems": 1},
+        ladder=ladder,
+        gates={"type": "array", "items": gate},
+    )
+
+
+def _recipe(name: str, kind: Any) -> dict[str, Any]:
+    described = _record(kind)
+    described["properties"]["recipe"] = {"const": name}
+    described["required"] = ["recipe", *described.get("required", [])]
+    return described
+
+
+def _record(kind: Any, **parts: Any) -> dict[str, Any]:
+    """The schema of a dataclass, closed to other keys, with `parts` for what it reads by itself."""
+    described: dict[str, Any] = TypeAdapter(kind).json_schema()
+    names = {field.name for field in fields(kind) if field.init}
+    properties = {key: part for key, part in described["properties"].items() if key in names}
+    return {**described, "properties": properties | parts, "additionalProperties": False}

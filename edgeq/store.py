@@ -1,0 +1,279 @@
+"""The store: each thing is made once, under a key that says all that went into it.
+
+A key is the digest of who makes it (a frozen dataclass: its modules, fields, packages, tools) and
+of what from (the digests of the inputs). The very values that make the key are handed to the
+maker, and no others, so a key cannot forget an input. There is no invalidation: a changed input
+is another key, and a step whose output came out the same does not disturb the next.
+
+A refusal is a result and is kept; a crash, a time-out or a missing tool never is.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec
+
+from edgeq.artifact import Artifact, Origin, digest_of, digest_of_file
+from edgeq.errors import ConfigError, NotMade, Refused, ToolError
+from edgeq.modules import closure
+
+Inputs = ParamSpec("Inputs")
+Action = Callable[Concatenate[Path, Inputs], None]
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to be made: all that a worker needs, and nothing that is tied to this machine."""
+
+    key: str
+    maker: object
+    verb: str
+    inputs: tuple[object, ...]
+
+    def __str__(self) -> str:
+        return f"{type(self.maker).__name__}.{self.verb}"
+
+    def paths(self, root: Path) -> list[object]:
+        """The inputs as the maker wants them: artifacts as paths in the store at `root`."""
+        return [root / each.name if isinstance(each, Artifact) else each for each in self.inputs]
+
+    @property
+    def log(self) -> str:
+        """Where the output of the tools at work goes, relative to the store."""
+        return f"logs/{self.key}.log"
+
+
+Execute = Callable[[Task], None]
+
+
+class Store:
+    """A folder of finished artifacts.
+
+    `execute` makes what is missing, in a worker or right here; without one the store is frozen:
+    it finds, and writes nothing.
+    """
+
+    def __init__(self, root: Path, execute: Execute | None = None) -> None:
+        self.root = root
+        self._execute = execute
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where `artifact` lies on this machine."""
+        return self.root / artifact.name
+
+    def take(self, origin: Origin) -> Artifact:
+        """A copy of what the user has at `origin`, by its content.
+
+        Raises ToolError where the store cannot be written, ConfigError where `origin` cannot be
+        read.
+        """
+        try:
+            digest = _digest_of_some(origin) if origin.only else digest_of(origin.path)
+        except OSError as error:
+            raise ConfigError(f"{error.filename or origin.path} cannot be read: {error.strerror}",
+                              "check that it is there and may be read") from error
+        artifact = Artifact(digest, f"sources/{digest}/{origin.path.name}")
+        if self._execute and not self.path(artifact).exists():
+            with _locked(self.root, digest):
+                _adopt(self.root, artifact, origin)
+        return artifact
+
+    def make(
+        self, action: Action[Inputs], *inputs: Inputs.args, **named: Inputs.kwargs
+    ) -> Artifact:
+        """The result of `action(out, *inputs)`, made now only if it is not here yet.
+
+        Raises Refused where the maker refused, now or earlier; NotMade where the store is frozen.
+        """
+        task = task_of(action, (*inputs, *named.values()))
+        found = self._found(task)
+        if found is None:
+            if self._execute is None:
+                raise NotMade(f"{task} is not in the store", "build without --frozen to make it")
+            self._execute(task)
+            found = self._found(task)
+        if found is None:
+            raise ToolError(f"{task} left nothing behind", f"its log: {self.root / task.log}")
+        return found
+
+    def log_of(self, artifact: Artifact) -> Path:
+        """The log of the step that made `artifact`; it need not exist."""
+        return self.root / "logs" / f"{Path(artifact.name).parent.name}.log"
+
+    def _found(self, task: Task) -> Artifact | None:
+        record = _record(self.root / "objects" / task.key)
+        if record is None:
+            return None
+        if refused := record.get("refused"):
+            raise Refused(*refused)
+        return Artifact(record["digest"], f"objects/{task.key}/content")
+
+
+def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
+    """The task of calling `action`, a method of a frozen dataclass, with `inputs`."""
+    maker = getattr(action, "__self__", None)
+    if not (is_dataclass(maker) and not isinstance(maker, type)):
+        raise TypeError(f"{action!r} is not a method of a frozen dataclass")
+    said = {
+        "action": action.__qualname__,
+        "modules": closure(Path(inspect.getfile(type(maker)))),
+        "fields": asdict(maker),
+        "packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
+        "tools": [digest_of_file(tool) for tool in getattr(maker, "tools", tuple)()],
+        "cpu": cpu() if getattr(maker, "native", False) else None,
+        "inputs": [value.digest if isinstance(value, Artifact) else value for value in inputs],
+    }
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    key = hashlib.sha256(canonical.encode()).hexdigest()
+    return Task(key, maker, action.__name__, inputs)
+
+
+def fill(root: Path, task: Task) -> None:
+    """Make `task` in the store at `root`, unless it is there already.
+
+    The draft lies under the key's lock, which the kernel lets go of when its holder dies: what a
+    killed process left half done is swept away by the next one to hold the lock.
+    """
+    with _locked(root, task.key):
+        place = root / "objects" / task.key
+        if _record(place):
+            return
+        with _drafted(root, task.key, place) as draft:
+            content = draft / "content"
+            content.mkdir()
+            record: dict[str, object] = {"made_by": str(task)}
+            try:
+                getattr(task.maker, task.verb)(content, *task.paths(root))
+                record["digest"] = digest_of(content)
+            except Refused as refusal:
+                record["refused"] = refusal.args
+            (draft / "record.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+@functools.cache
+def version(package: str) -> str:
+    """The installed version of `package`; ToolError with what to install where it is missing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ToolError(f"the Python package {package} is not installed",
+                        f"pip install {package}, or run script/build") from error
+
+
+@functools.cache
+def cpu() -> tuple[str, ...]:
+    """What native kernels choose their code by: the machine and the flags of its processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return (platform.machine(), platform.processor())
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return (platform.machine(), *sorted(flags.partition(":")[2].split()))
+
+
+def perform(root: Path, task: Task) -> object:
+    """What the maker of `task` returns, where its verb returns something and nothing is kept."""
+    return getattr(task.maker, task.verb)(*task.paths(root))
+
+
+def _digest_of_some(origin: Origin) -> str:
+    said = sorted((file.relative_to(origin.path).as_posix(), digest_of_file(file))
+                  for file in origin.only)
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _adopt(root: Path, artifact: Artifact, origin: Origin) -> None:
+    place = root / artifact.name
+    if place.exists():
+        return
+    with _drafted(root, artifact.digest, place) as draft:
+        if origin.path.is_file():
+            draft.rmdir()
+            shutil.copyfile(origin.path, draft)
+            return
+        for file in origin.only or [p for p in origin.path.rglob("*") if p.is_file()]:
+            copy = draft / file.relative_to(origin.path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+
+def _record(place: Path) -> dict[str, str] | None:
+    try:
+        record: dict[str, str] = json.loads((place / "record.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return record
+
+
+@contextmanager
+def _locked(root: Path, key: str) -> Iterator[None]:
+    with _storage(root):
+        (root / "locks").mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(root / "locks" / key, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _drafted(root: Path, key: str, place: Path) -> Iterator[Path]:
+    """A fresh draft folder that becomes `place`, whole and on the disk, when the block ends."""
+    draft = root / "drafts" / key
+    try:
+        with _storage(root):
+            _remove(draft)
+            draft.mkdir(parents=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            _sync(draft)
+            draft.rename(place)
+            _sync_one(place.parent)
+    finally:
+        _remove(draft)
+
+
+@contextmanager
+def _storage(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in STORAGE_FAULTS:
+            raise
+        raise ToolError(f"the store at {root} cannot be written: {error.strerror}",
+                        "free some space there, or name another store with --store DIR") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    for each in (path, *path.rglob("*")):
+        _sync_one(each)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

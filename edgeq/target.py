@@ -1,0 +1,114 @@
+"""Targets: a device as data, targets/NAME/target.yaml, read into the roles that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from edgeq.backends import BACKENDS, Backend
+from edgeq.decode import Document, Place, meant, raise_all
+from edgeq.errors import ConfigError
+from edgeq.lint import Rules, read_rules
+from edgeq.meters import METERS, Meter
+from edgeq.quantization import Granularity
+from edgeq.runners import RUNNERS, Runner
+
+FILE = "target.yaml"
+
+
+@dataclass(frozen=True)
+class TargetFile:
+    """The keys of target.yaml; backend, runner and meters are a name, or a mapping with `name`.
+
+    `quantization` constrains recipes by operator; `samples` bounds the evaluation samples;
+    `operators` names the file of rules by which its operators are checked.
+    """
+
+    description: str
+    precisions: tuple[str, ...]
+    backend: Any
+    runner: Any
+    format: str = "tflite"
+    meters: tuple[Any, ...] = ()
+    quantization: Mapping[str, Granularity] = field(default_factory=dict)
+    samples: int | None = None
+    operators: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a device accepts, what compiles for it, what runs it, and what measures it."""
+
+    name: str
+    description: str
+    format: str
+    precisions: tuple[str, ...]
+    backend: Backend
+    runner: Runner
+    meters: tuple[Meter, ...]
+    quantization: Mapping[str, Granularity]
+    samples: int | None
+    rules: Rules | None
+
+
+def folders(project: Path) -> tuple[Path, ...]:
+    """Where targets are looked for: the project's own, then those that come with edgeq."""
+    package = Path(__file__).parent
+    return tuple(dict.fromkeys((project / "targets", package / "targets", package.parent / "targets")))
+
+
+def known(project: Path) -> dict[str, Path]:
+    """Target names -> their target.yaml, the project's own before those of edgeq."""
+    files = [file for folder in reversed(folders(project)) for file in folder.glob(f"*/{FILE}")]
+    found = {file.parent.name: file for file in files}
+    return dict(sorted(found.items()))
+
+
+def find(project: Path, name: str) -> Target:
+    """The target `name`; ConfigError where there is none of that name, or its file is wrong."""
+    files = known(project)
+    if name not in files:
+        raise ConfigError(f"unknown target {name!r}{meant(name, files)}", "see `edgeq targets`")
+    target, document = read_target(files[name])
+    raise_all([document])
+    assert target is not None
+    return target
+
+
+def all_of(project: Path) -> list[Target]:
+    """Every target that `project` or edgeq has; ConfigError where a file of one is wrong."""
+    return [find(project, name) for name in known(project)]
+
+
+def read_target(file: Path) -> tuple[Target | None, Document]:
+    """The target in `file`; None, and the problems in the document, where it is not one."""
+    document = Document(file)
+    read = document.read(TargetFile, document.value)
+    if read is None:
+        return None, document
+    backend = role(document, BACKENDS, read.backend, ("backend",))
+    runner = role(document, RUNNERS, read.runner, ("runner",))
+    meters = [role(document, METERS, each, ("meters", i)) for i, each in enumerate(read.meters)]
+    rules = None
+    if read.operators:
+        rules, beside = read_rules(file.parent / read.operators)
+        document.problems += beside.problems
+    if document.problems:
+        return None, document
+    if rules and "operators" in {each.name for each in fields(backend)}:
+        backend = replace(backend, operators=rules)
+    return Target(
+        file.parent.name, read.description, read.format, read.precisions, backend, runner,
+        tuple(meters), read.quantization, read.samples, rules), document
+
+
+def role(document: Document, table: Mapping[str, Any], value: object, at: Place) -> Any:
+    """The extension that `value` names in `table`, its fields from the rest of the mapping."""
+    given = dict(value) if isinstance(value, dict) else {"name": value}
+    name = given.pop("name", None)
+    if name not in table:
+        document.complain(at, f"{at[-1]}: unknown name {name!r}{meant(str(name), table)}")
+        return None
+    return document.read(table[name], given, at)
