@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -23,7 +24,7 @@ from edgeq.errors import ConfigError, EdgeqError, ToolError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Quantize, compile and prove models for edge targets.")
-out = Console(soft_wrap=False)
+out = console.wide(Console())
 err = Console(stderr=True)
 
 PipelineFile = Annotated[Path, typer.Argument(help="the pipeline to build", show_default=True)]
@@ -171,7 +172,7 @@ def recipes() -> None:
 
     table = Table("recipe", "format", "options", "description", header_style="bold")
     for (model_format, name), kind in RECIPES.items():
-        options = ", ".join(getattr(kind, "__dataclass_fields__", {}))
+        options = ", ".join(field.name for field in fields(cast("Any", kind)))
         table.add_row(name, model_format, options, (kind.__doc__ or "").splitlines()[0])
     out.print(table)
 

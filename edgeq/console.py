@@ -7,14 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,20 +18,21 @@ from edgeq.report import Climbed, Report, Result
 
 STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bold red",
           "skipped": "dim"}
+WIDE = 160
 SIZES = ("flash_bytes", "model_bytes")
 
 
 def verdicts(report: Report) -> Table:
-    """A row a rung: what it scored, what it costs, and how the gates judged it."""
-    table = Table(title=None, header_style="bold")
-    for heading in ("model", "target", "rung", "state", "accuracy", "size", "verdicts"):
-        table.add_column(heading, overflow="fold")
+    """A row a rung: what it scored, what it costs, and how each gate judged it."""
+    table = Table("model", "target", "rung", "state", "accuracy", "drop", "n", "size",
+                  header_style="bold")
+    table.add_column("verdicts", no_wrap=True)
     for result in report.results:
         for rung in result.rungs or [Climbed("—", {}, "error")]:
             table.add_row(
                 result.model, result.target, named(rung.recipe, rung.options),
-                Text(rung.state, STYLES[rung.state]), _accuracy(rung.metrics), _size(rung.metrics),
-                "\n".join(map(_verdict, rung.verdicts)) or rung.reason)
+                Text(rung.state, STYLES[rung.state]), *_scores(rung.metrics), _size(rung.metrics),
+                "\n".join(map(_verdict, rung.verdicts)) or Text(rung.reason, no_wrap=False))
     return table
 
 
@@ -85,13 +79,20 @@ def totals(described: Mapping[str, Any]) -> str:
             f"them parameters, {len(described['operators'])} operators, {described['macs']:,} MACs")
 
 
+def wide(terminal: Console) -> Console:
+    """`terminal`, or where the output goes into a file or a CI log, one that is wide enough."""
+    return terminal if terminal.is_terminal else Console(width=WIDE)
+
+
 @contextmanager
 def progress(terminal: Console, jobs: int) -> Iterator[Callable[[Job, str], None]]:
     """A function that tells how a job goes: a bar on a terminal, a line a step elsewhere."""
     if not terminal.is_terminal:
         yield lambda job, step: terminal.print(f"{job}: {step}", highlight=False, markup=False)
         return
-    with Progress(SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
                   TimeElapsedColumn(), console=terminal, transient=True) as bar:
         task = bar.add_task("", total=jobs)
 
@@ -115,14 +116,15 @@ def _stored(climbed: Climbed | None) -> str:
     return f"in the store: {climbed.state}"
 
 
-def _accuracy(metrics: Measurement) -> str:
-    for metric in ("accuracy", "agreement"):
-        value = metrics.get(metric)
-        if value and value.value is not None:
+def _scores(metrics: Measurement) -> tuple[str, str, str]:
+    """Accuracy, its drop, and n; agreement with the baseline where there are no labels."""
+    for metric, mark in (("accuracy", ""), ("agreement", " agree")):
+        score = metrics.get(metric)
+        if score and score.value is not None:
             drop = metrics.get("accuracy_drop")
-            told = f" (drop {drop.value:+.4f})" if drop and drop.value is not None else ""
-            return f"{'' if metric == 'accuracy' else 'agreement '}{value.value:.4f}{told}\nn={value.n}"
-    return ""
+            told = f"{drop.value:+.4f}" if drop and drop.value is not None else ""
+            return f"{score.value:.4f}{mark}", told, str(score.n)
+    return "", "", ""
 
 
 def _size(metrics: Measurement) -> str:
@@ -131,10 +133,11 @@ def _size(metrics: Measurement) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
-    mark = "pass" if verdict.passed else "FAIL"
+    mark = "[green]pass[/]" if verdict.passed else "[bold red]FAIL[/]"
     value = shown(verdict.found.value, verdict.found.unit)
-    why = f" ({verdict.explanation})" if verdict.reason == "unavailable" else ""
-    return f"{mark} {verdict.gate.metric} {value} {verdict.gate.limits()} [{verdict.found.source}]{why}"
+    source = verdict.found.source
+    why = f": {escape(verdict.explanation)}" if verdict.reason == "unavailable" else ""
+    return f"{mark} {verdict.gate.metric} {value} {verdict.gate.limits()} ({source}{why})"
 
 
 def _summary(results: tuple[Result, ...]) -> str:

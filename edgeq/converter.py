@@ -129,8 +129,7 @@ def _of_saved_model(source: Path, signature: str) -> Any:
         raise ConfigError(f"{source.name}: its input {name!r} has no fixed rank",
                           "export a signature whose input has a fixed shape")
     fixed = tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, name=name)
-    traced = tf.function(lambda **inputs: function(**inputs))
-    concrete = traced.get_concrete_function(**{name: fixed})
+    concrete = tf.function(function).get_concrete_function(**{name: fixed})
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete], loaded)
 
 

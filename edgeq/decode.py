@@ -1,28 +1,29 @@
 """YAML into frozen dataclasses: every complaint names its file and line, all at once.
 
 The nodes of `yaml.compose` give the lines; scalars are read by YAML 1.2's core schema (PyYAML's
-own rules read `no` as False, `1e-3` as text and `12:30:00` as 45000); pydantic checks the values
-against the types of the dataclass. Aliases, duplicate keys and unknown keys are errors.
+own rules read `no` as False, `1e-3` as text and `12:30:00` as 45000); msgspec checks the values
+against the types of the fields. Aliases, duplicate keys and unknown keys are errors.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
+import functools
 import re
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
+import msgspec
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from edgeq.errors import ConfigError
 
 T = TypeVar("T")
 Place = tuple[str | int, ...]
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
@@ -46,15 +47,26 @@ class Document:
         if not isinstance(value, dict):
             self.complain(at, f"{_name(at)} should be a mapping, not {value!r}")
             return None
-        known = [field.name for field in fields(cast("type[Any]", kind)) if field.init]
-        for key in value.keys() - set(known):
-            self.complain((*at, key), f"unknown key {key!r}{meant(key, known)}")
-        given = {key: field for key, field in value.items() if key in known}
+        noted = len(self.problems)
+        kinds = hints(cast("Any", kind))
+        for key in value.keys() - kinds.keys():
+            self.complain((*at, key), f"unknown key {key!r}{meant(key, kinds)}")
+        for field in fields(cast("Any", kind)):
+            if field.default is field.default_factory is MISSING and field.name not in value:
+                self.complain(at, f"{field.name!r} is missing")
+        read = {key: self._converted(given, kinds[key], (*at, key))
+                for key, given in value.items() if key in kinds}
+        return kind(**read) if len(self.problems) == noted else None
+
+    def _converted(self, value: object, kind: Any, at: Place) -> Any:
         try:
-            return TypeAdapter(kind).validate_json(json.dumps(given), strict=True)
-        except ValidationError as error:
-            for each in error.errors(include_url=False):
-                self._explain(each, (*at, *each["loc"]))
+            return msgspec.convert(value, kind, strict=True)
+        except msgspec.ValidationError as error:
+            wanted, _, place = str(error).partition(" - at ")
+            where = f" at {place.strip('`')}" if place else ""
+            choices = f", one of {', '.join(map(repr, get_args(kind)))}" if get_args(kind) else ""
+            told = wanted if "xpected" in wanted else f"{wanted}{choices}"
+            self.complain(at, f"{_name(at)}{where}: {told[0].lower()}{told[1:]}, not {value!r}")
         return None
 
     def complain(self, at: Place, problem: str) -> None:
@@ -71,13 +83,13 @@ class Document:
         try:
             text = self.path.read_text(encoding="utf-8")
             self.problems += [
-                f"{self.path}:{event.start_mark.line + 1}: aliases are not read: write it out"
-                for event in yaml.parse(text, Loader=yaml.SafeLoader)
+                f"{self.path}:{_line(event.start_mark)}: aliases are not read: write it out"
+                for event in yaml.parse(text, Loader=LOADER)
                 if isinstance(event, yaml.AliasEvent)]
-            return None if self.problems else yaml.compose(text, Loader=yaml.SafeLoader)
+            return None if self.problems else yaml.compose(text, Loader=LOADER)
         except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(f"{self.path}:{line}: {error.problem}", "mend the YAML") from error
+            raise ConfigError(f"{self.path}:{_line(error.problem_mark)}: {error.problem}",
+                              "mend the YAML") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{self.path}: {getattr(error, 'strerror', None) or error}",
                               "name a YAML file") from error
@@ -85,33 +97,27 @@ class Document:
     def _plain(self, node: yaml.Node | None, at: Place) -> Any:
         if node is None:
             return None
-        self._lines.setdefault(at, node.start_mark.line + 1)
+        self._lines.setdefault(at, _line(node.start_mark))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, at)
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(child, (*at, i)) for i, child in enumerate(node.value)]
-        return scalar(node.value) if node.style is None else node.value
+        quoted = isinstance(node, yaml.ScalarNode) and node.style
+        return node.value if quoted else scalar(node.value)
 
     def _mapping(self, node: yaml.MappingNode, at: Place) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, child in node.value:
             place = (*at, key.value)
             if not isinstance(key, yaml.ScalarNode):
-                self.problems.append(f"{self.path}:{key.start_mark.line + 1}: a key must be a word")
+                self.problems.append(f"{self.path}:{_line(key.start_mark)}: a key must be a word")
             elif key.value in found:
-                self.problems.append(f"{self.path}:{key.start_mark.line + 1}: {key.value!r} stands "
+                self.problems.append(f"{self.path}:{_line(key.start_mark)}: {key.value!r} stands "
                                      f"here twice, first in line {self.line(place)}")
             else:
-                self._lines[place] = key.start_mark.line + 1
+                self._lines[place] = _line(key.start_mark)
                 found[key.value] = self._plain(child, place)
         return found
-
-    def _explain(self, error: Any, at: Place) -> None:
-        if error["type"] == "missing":
-            self.complain(at, f"{at[-1]!r} is missing")
-        else:
-            message = error["msg"].removeprefix("Value error, ")
-            self.complain(at, f"{_name(at)}: {message[0].lower()}{message[1:]}, not {error['input']!r}")
 
 
 def scalar(text: str) -> str | int | float | bool | None:
@@ -121,6 +127,13 @@ def scalar(text: str) -> str | int | float | bool | None:
     if INTEGER.fullmatch(text):
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     return float(text) if FLOAT.fullmatch(text) else text
+
+
+@functools.cache
+def hints(kind: type[Any]) -> dict[str, Any]:
+    """The fields that the dataclass `kind` is made from, and their types."""
+    types = get_type_hints(kind)
+    return {field.name: types[field.name] for field in fields(kind) if field.init}
 
 
 def meant(word: str, known: Iterable[str]) -> str:
@@ -136,6 +149,11 @@ def raise_all(documents: Iterable[Document]) -> None:
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)),
                           "`edgeq schema` prints what may stand where")
+
+
+def _line(mark: Any) -> int:
+    """The line, counted from 1, that a mark of PyYAML's stands for."""
+    return mark.line + 1 if mark else 1
 
 
 def _name(place: Place) -> str:

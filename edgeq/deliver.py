@@ -69,17 +69,15 @@ def write(path: Path, text: str) -> None:
 def _job(report: Report, result: Result, store: Store, folder: Path) -> list[dict[str, Any]]:
     passed = folder / result.target / result.model
     failed = folder / "failed" / result.target / result.model
-    best = result.best
+    place = passed if result.passed else failed
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
     try:
-        files = _fill(draft, report, result, store) if best else []
-        for place in (passed, failed):
-            _retire(place, draft)
-        if best is None:
-            return []
-        place = passed if result.passed else failed
-        place.parent.mkdir(parents=True, exist_ok=True)
-        (draft / "new").rename(place)
+        files = _fill(draft / "new", report, result, store)
+        for old in (passed, failed):
+            _retire(old, draft)
+        if files:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (draft / "new").rename(place)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}",
                           "free some space there, or name another with --output-dir") from error
@@ -98,10 +96,11 @@ def _retire(place: Path, draft: Path) -> None:
             parent.rmdir()
 
 
-def _fill(draft: Path, report: Report, result: Result, store: Store) -> list[dict[str, Any]]:
-    new = draft / "new"
+def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[str, Any]]:
+    """Put what the best rung left into `new`, described; nothing where no rung left anything."""
     best = result.best
-    assert best is not None
+    if best is None:
+        return []
     program = store.path(best.made["program"])
     shutil.copytree(program / SHIP, new)
     for beside in (NOTICE, LINT):
@@ -111,7 +110,8 @@ def _fill(draft: Path, report: Report, result: Result, store: Store) -> list[dic
     write(new / "manifest.json", json.dumps(_manifest(report, result, best, files), indent=1))
     (new / "logs").mkdir()
     for name, artifact in best.made.items():
-        if (log := store.log_of(artifact)).exists() and log.stat().st_size:
+        log = store.log_of(artifact)
+        if log.exists() and log.stat().st_size:
             shutil.copyfile(log, new / "logs" / f"{name}.log")
     return [*files, _described(new / "manifest.json", new)]
 

@@ -35,7 +35,7 @@ from edgeq.meters import Meter
 from edgeq.pipeline import Role
 from edgeq.plan import Job, Rung
 from edgeq.program import costs_in, notice_in
-from edgeq.report import Climbed, Result
+from edgeq.report import Climbed, Result, State
 from edgeq.runners import Runner
 from edgeq.runners.host import Host
 from edgeq.samples import Overlap
@@ -104,8 +104,9 @@ def prepare(job: Job, store: Store) -> Prepared:
     """Convert the source, load the data, and let the host run the baseline."""
     source = store.take(Origin(job.model.source))
     baseline = store.make(job.frontend.convert, source)
-    samples = {role: store.make(data.samples.load, store.take(data.origin), baseline)
-               for role, data in job.data.items()}
+    samples: dict[str, Artifact] = {
+        role: store.make(data.samples.load, store.take(data.origin), baseline)
+        for role, data in job.data.items()}
     reference = store.make(REFERENCE.run, baseline, samples["evaluation"])
     metric = store.take(job.model.metric) if job.model.metric else None
     return Prepared({"source": source, "baseline": baseline, **samples}, reference, metric)
@@ -148,6 +149,6 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
     for meter in job.meters:
         found |= bench.meter(meter, program, evaluation)
     verdicts = tuple(gate.judge(found) for gate in job.gates)
-    state = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
+    state: State = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
     made = {**prepared.given, "quantized": quantized, "program": program, "outputs": ran}
     return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice)

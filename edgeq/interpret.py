@@ -39,14 +39,16 @@ def quantize(values: Array, dtype: str, grid: Quantization | None) -> Array:
     scaled = values.astype(np.float32) / grid.scales[0]
     rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)) + grid.zero_points[0]
     bounds = np.iinfo(kind)
-    return np.clip(rounded, bounds.min, bounds.max).astype(kind)
+    gridded: Array = np.clip(rounded, bounds.min, bounds.max).astype(kind)
+    return gridded
 
 
 def dequantize(values: Array, grid: Quantization | None) -> Floats:
-    """scale * (q - zero_point) as float32; without a grid the values are only cast."""
+    """Scale * (q - zero_point) as float32; without a grid the values are only cast."""
     if grid is None:
         return values.astype(np.float32)
-    return ((values.astype(np.int64) - grid.zero_points[0]) * grid.scales[0]).astype(np.float32)
+    real: Floats = ((values.astype(np.int64) - grid.zero_points[0]) * grid.scales[0]).astype(np.float32)
+    return real
 
 
 def run_litert(model: Path, samples: Array, kernels: Kernels) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgeq.artifact import digest_of_file
@@ -16,6 +16,7 @@ from edgeq.artifact import digest_of_file
 PACKAGE = Path(__file__).parent
 
 
+@functools.cache
 def imported(file: Path, root: Path) -> tuple[Path, ...]:
     """The files below `root`'s parent that `file` imports anywhere in its text, sorted.
 
@@ -23,12 +24,11 @@ def imported(file: Path, root: Path) -> tuple[Path, ...]:
     """
     base = root.parent if (root / "__init__.py").exists() else root
     tree = ast.parse(file.read_bytes(), filename=str(file))
-    names = {name for node in ast.walk(tree) for name in _names(node)}
+    names = {name for statement in _statements(tree.body) for name in _names(statement)}
     found = {path for name in names if (path := _file_of(name, base)) and root in path.parents}
     return tuple(sorted(found - {file}))
 
 
-@functools.cache
 def reached(file: Path, root: Path = PACKAGE) -> tuple[Path, ...]:
     """`file` and all that it imports below `root`, transitively, sorted."""
     found: set[Path] = set()
@@ -51,6 +51,14 @@ def closure(file: Path) -> tuple[tuple[str, str], ...]:
         (path.relative_to(PACKAGE).as_posix() if PACKAGE in path.parents else path.name,
          digest_of_file(path))
         for path in reached(file))
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All statements, at any depth; no import hides in an expression, so none is looked at."""
+    for statement in body:
+        yield statement
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _statements(getattr(statement, block, ()))
 
 
 def _names(node: ast.AST) -> Iterator[str]:

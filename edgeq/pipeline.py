@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from edgeq.artifact import Origin
 from edgeq.decode import Document, Place, meant, raise_all
+from edgeq.errors import ConfigError
 from edgeq.frontends import SUFFIXES, kind_of
 from edgeq.gates import Gate
 from edgeq.measurement import METRICS, Source, quantity
@@ -139,7 +140,7 @@ def load(path: Path) -> Pipeline:
     read = document.read(PipelineFile, document.value)
     if read is None:
         raise_all([document])
-        raise AssertionError(document.problems)
+        raise ConfigError(f"{path} is no pipeline", "`edgeq schema` prints what may stand where")
     folder = path.parent
     models = [_model(document, folder, name, entry) for name, entry in read.models.items()]
     entries = [_target_entry(document, entry, i) for i, entry in enumerate(read.targets)]
@@ -182,14 +183,17 @@ def _model(document: Document, folder: Path, name: str, value: object) -> Model 
 
 def _kind(document: Document, source: Path, at: Place) -> str | None:
     if not source.exists():
-        return document.complain(at, f"source: there is no {source}")
+        document.complain(at, f"source: there is no {source}")
+        return None
     if source.is_file() and not source.stat().st_size:
-        return document.complain(at, f"source: {source} is empty")
+        document.complain(at, f"source: {source} is empty")
+        return None
     kind = kind_of(source)
     if kind is None:
-        return document.complain(
+        document.complain(
             at, f"source: no frontend reads {source.name}; known: {', '.join(SUFFIXES)}, or the "
                 "folder of a SavedModel")
+        return None
     return kind
 
 
@@ -229,12 +233,14 @@ def _code(document: Document, folder: Path, function: str, at: Place) -> Origin 
     place = folder.joinpath(*function.partition(":")[0].split("."))
     file = next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
     if file is None:
-        return document.complain(at, f"{at[-1]}: there is no {place.with_suffix('.py')} "
+        document.complain(at, f"{at[-1]}: there is no {place.with_suffix('.py')} "
                                      f"for {function}")
+        return None
     try:
         return Origin(folder, reached(file, folder))
     except SyntaxError as error:
-        return document.complain(at, f"{at[-1]}: {file}:{error.lineno}: {error.msg}")
+        document.complain(at, f"{at[-1]}: {file}:{error.lineno}: {error.msg}")
+        return None
 
 
 def _target_entry(document: Document, value: object, index: int) -> TargetEntry | None:
@@ -292,15 +298,17 @@ def _gate(
     if read is None:
         return None
     if read.metric not in METRICS:
-        return document.complain((*at, "metric"),
+        document.complain((*at, "metric"),
                                  f"nothing measures {read.metric!r}{meant(read.metric, METRICS)}")
+        return None
     for key, known_names in zip(("targets", "models"), named, strict=True):
         for name in getattr(read, key):
             if name not in known_names:
                 document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, known_names)}")
     limits = {key: _limit(document, read, key, at) for key in ("min", "max")}
     if limits["min"] is None and limits["max"] is None:
-        return document.complain(at, f"the gate on {read.metric} has neither min nor max")
+        document.complain(at, f"the gate on {read.metric} has neither min nor max")
+        return None
     return Gate(read.metric, limits["min"], limits["max"], read.targets, read.models, read.allow)
 
 
@@ -311,4 +319,5 @@ def _limit(document: Document, read: GateFile, key: str, at: Place) -> float | N
     try:
         return quantity(given, METRICS[read.metric].unit)
     except ValueError as error:
-        return document.complain((*at, key), f"{key}: {error}")
+        document.complain((*at, key), f"{key}: {error}")
+        return None

@@ -65,7 +65,7 @@ def plan(pipeline: Pipeline, chosen: Chosen) -> tuple[Job, ...]:
     _known(chosen.targets, [target.name for target in pipeline.targets], "target")
     _known(chosen.models, [model.name for model in pipeline.models], "model")
     jobs = tuple(
-        _job(pipeline, model, target, chosen.measure)
+        _job(pipeline, model, target, chosen)
         for model in pipeline.models if not chosen.models or model.name in chosen.models
         for target in pipeline.targets if not chosen.targets or target.name in chosen.targets)
     if problems := [problem for job in jobs for problem in _problems(job)]:
@@ -82,9 +82,9 @@ def makers(job: Job) -> list[object]:
             job.model.scoring, *job.meters]
 
 
-def _job(pipeline: Pipeline, model: Model, target: Target, measure: bool) -> Job:
+def _job(pipeline: Pipeline, model: Model, target: Target, chosen: Chosen) -> Job:
     gates = tuple(gate for gate in pipeline.gates if gate.holds_for(model.name, target.name))
-    asked = METRICS.keys() if measure else {gate.metric for gate in gates}
+    asked = METRICS.keys() if chosen.measure else {gate.metric for gate in gates}
     data = dict(model.data)
     if target.samples:
         data["evaluation"] = _at_most(data["evaluation"], target.samples)

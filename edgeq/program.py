@@ -1,9 +1,9 @@
 """The folder that a backend leaves: what is shipped, what it costs, and what can be run of it.
 
-    ship/               what is delivered
-    costs.json          what the compiler states (a measurement)
-    functional.tflite   the same arithmetic for an interpreter, where nothing here runs what ships
-    notice.txt          why this is not the real program, where it is not (then `not compiled`)
+ship/               what is delivered
+costs.json          what the compiler states (a measurement)
+functional.tflite   the same arithmetic for an interpreter, where nothing here runs what ships
+notice.txt          why this is not the real program, where it is not (then `not compiled`)
 """
 
 from __future__ import annotations

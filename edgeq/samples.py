@@ -31,12 +31,14 @@ IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".
 class Samples:
     """How one data set of a model is read.
 
-    `count` samples are taken, all where it is None, and never more than `at_most`; (x - mean) / std is what the model is fed, as
-    in TFLite's metadata; `labels` says what y must be; `function` is the user's own reader, which
-    returns a mapping with x and, where there are any, y and group.
+    `count` samples are taken, all where it is None, and never more than `at_most`;
+    (x - mean) / std is what the model is fed, as in TFLite's metadata; `labels` says what y must
+    be; `function` is the user's own reader, which returns a mapping with x and, where there are
+    any, y and group.
     """
 
     packages: ClassVar = ("numpy", "pillow", "ai-edge-litert")
+
     role: Literal["calibration", "evaluation", "training"]
     count: int | None = None
     at_most: int | None = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
 
 from edgeq.measurement import METRICS
 from edgeq.pipeline import DataFile, GateFile, ModelFile, PipelineFile, TargetEntry
@@ -25,13 +24,14 @@ def schema() -> dict[str, Any]:
     model = _record(ModelFile, calibration=data, evaluation=data, training=data)
     gate = _record(GateFile, metric={"enum": sorted(METRICS)})
     entry = _record(TargetEntry, ladder=ladder)
-    return {"$schema": DRAFT, "title": "edgeq pipeline"} | _record(
+    described = _record(
         PipelineFile,
         models={"type": "object", "additionalProperties": model, "minProperties": 1},
         targets={"type": "array", "items": {"oneOf": [{"type": "string"}, entry]}, "minItems": 1},
         ladder=ladder,
         gates={"type": "array", "items": gate},
     )
+    return {"$schema": DRAFT, **described, "title": "edgeq pipeline"}
 
 
 def _recipe(name: str, kind: Any) -> dict[str, Any]:
@@ -43,7 +43,6 @@ def _recipe(name: str, kind: Any) -> dict[str, Any]:
 
 def _record(kind: Any, **parts: Any) -> dict[str, Any]:
     """The schema of a dataclass, closed to other keys, with `parts` for what it reads by itself."""
-    described: dict[str, Any] = TypeAdapter(kind).json_schema()
-    names = {field.name for field in fields(kind) if field.init}
-    properties = {key: part for key, part in described["properties"].items() if key in names}
-    return {**described, "properties": properties | parts, "additionalProperties": False}
+    components = msgspec.json.schema(kind)["$defs"]
+    schema = components[kind.__name__]
+    return {**schema, "properties": schema["properties"] | parts, "additionalProperties": False}

@@ -20,18 +20,16 @@ import json
 import os
 import platform
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec
 
 from edgeq.artifact import Artifact, Origin, digest_of, digest_of_file
 from edgeq.errors import ConfigError, NotMade, Refused, ToolError
 from edgeq.modules import closure
 
-Inputs = ParamSpec("Inputs")
-Action = Callable[Concatenate[Path, Inputs], None]
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
@@ -70,6 +68,7 @@ class Store:
     def __init__(self, root: Path, execute: Execute | None = None) -> None:
         self.root = root
         self._execute = execute
+        self._keying = threading.Lock()  # jobs share most of what a key is made of: once is enough
 
     def path(self, artifact: Artifact) -> Path:
         """Where `artifact` lies on this machine."""
@@ -92,14 +91,14 @@ class Store:
                 _adopt(self.root, artifact, origin)
         return artifact
 
-    def make(
-        self, action: Action[Inputs], *inputs: Inputs.args, **named: Inputs.kwargs
-    ) -> Artifact:
-        """The result of `action(out, *inputs)`, made now only if it is not here yet.
+    def make(self, action: Callable[..., None], *inputs: Artifact | None) -> Artifact:
+        """What `action(out, *inputs)` writes into `out`, made now only if it is not here yet.
 
+        The maker gets the inputs as paths, in the order given.
         Raises Refused where the maker refused, now or earlier; NotMade where the store is frozen.
         """
-        task = task_of(action, (*inputs, *named.values()))
+        with self._keying:
+            task = task_of(action, inputs)
         found = self._found(task)
         if found is None:
             if self._execute is None:

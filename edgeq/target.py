@@ -72,8 +72,9 @@ def find(project: Path, name: str) -> Target:
     if name not in files:
         raise ConfigError(f"unknown target {name!r}{meant(name, files)}", "see `edgeq targets`")
     target, document = read_target(files[name])
-    raise_all([document])
-    assert target is not None
+    if target is None:
+        raise_all([document])
+        raise ConfigError(f"{files[name]} is no target", "see another target.yaml for the keys")
     return target
 
 
@@ -106,7 +107,7 @@ def read_target(file: Path) -> tuple[Target | None, Document]:
 
 def role(document: Document, table: Mapping[str, Any], value: object, at: Place) -> Any:
     """The extension that `value` names in `table`, its fields from the rest of the mapping."""
-    given = dict(value) if isinstance(value, dict) else {"name": value}
+    given: dict[str, Any] = {**value} if isinstance(value, dict) else {"name": value}
     name = given.pop("name", None)
     if name not in table:
         document.complain(at, f"{at[-1]}: unknown name {name!r}{meant(str(name), table)}")

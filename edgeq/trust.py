@@ -21,7 +21,8 @@ KERAS_MARKS = frozenset({"__tensor__", "__keras_tensor__", "__numpy__", "__bytes
                          "__typespec__", "__tuple__", "__complex__", "slice", "dtype"})
 CALLS = frozenset({"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod",
                    "InstanceProperty"})
-CALLABLE = re.compile(r"(math|nn|linalg|image|signal|quantization|__operators__|compat\.v1\.nn)\.\w+(\.\w+)?|\w+")
+CALLABLE = re.compile(
+    r"(math|nn|linalg|image|signal|quantization|__operators__|compat\.v1\.nn)\.\w+(\.\w+)?|\w+")
 CALLS_WITH_CODE = frozenset({"py_function", "numpy_function", "py_func", "load_library", "print",
                              "load_op_library", "map_fn", "function", "custom_gradient"})
 OPERATORS_WITH_CODE = frozenset({

@@ -8,7 +8,6 @@ be made.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,17 +17,14 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Expired
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from edgeq.errors import EdgeqError, ToolError
 from edgeq.store import Task, fill, perform, task_of
 from edgeq.tool import TAIL
 
-if TYPE_CHECKING:
-    from pebble import ProcessPool
-
 Result = TypeVar("Result")
-_root = Path()  # of the store, in a worker: set once, when the worker starts
+settings: dict[str, Path] = {}  # of this process, if it is a worker: where its store lies
 
 
 class Workers:
@@ -39,7 +35,7 @@ class Workers:
         self.count = count
         self.timeout_s = timeout_s
         self.made: list[Task] = []
-        self._pool: ProcessPool | None = None
+        self._pool: Any = None  # pebble.ProcessPool, once something must be made
         self._pending: dict[str, Future[None]] = {}
         self._mutex = threading.Lock()
 
@@ -71,6 +67,8 @@ class Workers:
         return self._outcome(future, str(task), self.root / task.log)
 
     def _schedule(self, function: Callable[[Task], object], task: Task) -> Future[Any]:
+        import multiprocessing
+
         from pebble import ProcessPool
 
         if self._pool is None:
@@ -101,8 +99,7 @@ class Workers:
 
 def _enter(root: str) -> None:
     """Ready this process to be a worker: quiet, deaf to Ctrl-C, and with Keras on TensorFlow."""
-    global _root
-    _root = Path(root)
+    settings["store"] = Path(root)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -110,13 +107,13 @@ def _enter(root: str) -> None:
 
 
 def _make(task: Task) -> None:
-    _send_output_to(_root / task.log)
-    fill(_root, task)
+    _send_output_to(settings["store"] / task.log)
+    fill(settings["store"], task)
 
 
 def _perform(task: Task) -> object:
-    _send_output_to(_root / task.log)
-    return perform(_root, task)
+    _send_output_to(settings["store"] / task.log)
+    return perform(settings["store"], task)
 
 
 def _send_output_to(log: Path) -> None:

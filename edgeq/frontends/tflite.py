@@ -12,7 +12,7 @@ from edgeq.interpret import litert
 
 @dataclass(frozen=True)
 class Tflite:
-    """Take the file as it is; a quantized one is refused. (`trust` has nothing to admit here.)"""
+    """Take the file as it is. A .tflite holds no code, so `trust` has nothing to admit."""
 
     packages: ClassVar = ("ai-edge-litert",)
     trust: bool = False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 from edgeq.recipes.dynamic_int8 import DynamicInt8
@@ -26,8 +25,9 @@ class Recipe(Protocol):
     def inputs(self) -> tuple[Input, ...]:
         """What it takes, in the order in which `quantize` wants it. Never evaluation data."""
 
-    def quantize(self, out: Path, /, *inputs: Path) -> None:
-        """Write `out/model.tflite` from `inputs`.
+    @property
+    def quantize(self) -> Callable[..., None]:
+        """Of (out, *inputs): write `out/model.tflite` from `inputs`, all of them paths.
 
         Raises Refused where the model cannot be quantized in this way.
         """

@@ -1,0 +1,228 @@
+"""Whether one operator is on the terms of its rules: a check a rule, the first complaint counts.
+
+Every number comes from the rules; a check only knows where in a graph it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.graph import Graph, Operator, Tensor
+from edgeq.lint.advice import ADVICE
+from edgeq.lint.rules import OperatorRules, Rules
+
+INTEGERS = {"INT32": "<i4", "INT64": "<i8"}
+BATCHED = 4  # the rank from which the first dimension is a batch
+OPTIONS: Mapping[str, tuple[str, str]] = {
+    "fusedActivationFunction": ("fused-activation", "it has a fused activation"),
+    "weightsFormat": ("weights-format", "its weights are shuffled"),
+    "ellipsisMask": ("masks", "it has an ellipsis mask"),
+    "newAxisMask": ("masks", "it has a new-axis mask"),
+}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Which rule an operator breaks, in words, and what to do about it."""
+
+    rule: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One operator under its rules, with its tensors: absent inputs are None."""
+
+    operator: Operator
+    rules: OperatorRules
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The inputs that must be constants."""
+        return tuple(tensor for i in self.rules.parameters if (tensor := self.input(i)))
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:
+        """The tensors that are written at run time: inputs that are no parameters, and outputs."""
+        indices = range(len(self.inputs))
+        given = (self.input(i) for i in indices if i not in self.rules.parameters)
+        return (*(tensor for tensor in given if tensor and not tensor.constant), *self.outputs)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of its first run-time input."""
+        return self.values[0].shape if self.values else ()
+
+    @property
+    def batched(self) -> bool:
+        """Whether its first dimension is a batch of more than 1, or may become one."""
+        return len(self.shape) >= BATCHED
+
+    def input(self, index: int | None) -> Tensor | None:
+        """The input at `index`; None where it is absent."""
+        return self.inputs[index] if index is not None and index < len(self.inputs) else None
+
+    def integers(self, index: int | None) -> tuple[int, ...]:
+        """The constant integers of the input at `index`; none where it is no such constant."""
+        tensor = self.input(index)
+        if tensor is None or tensor.data is None or tensor.dtype not in INTEGERS:
+            return ()
+        kind = np.dtype(INTEGERS[tensor.dtype])
+        whole = tensor.data.size - tensor.data.size % kind.itemsize
+        return tuple(int(each) for each in tensor.data[:whole].view(kind))
+
+
+def violation(graph: Graph, operator: Operator, rules: Rules) -> Violation | None:
+    """The first rule that `operator` breaks by itself; None where it can be mapped."""
+    subject = Subject(operator, rules.operators.get(operator.name, OperatorRules()),
+                      graph.inputs_of(operator), graph.outputs_of(operator))
+    if operator.name not in rules.operators:
+        hint = rules.unsupported.get(operator.name, ADVICE["unsupported"].hint)
+        return Violation("unsupported", f"{operator.name} is never mapped", hint)
+    for rule, reason in _complaints(subject, rules):
+        return Violation(rule, reason, ADVICE[rule].hint)
+    return None
+
+
+def _complaints(subject: Subject, rules: Rules) -> Iterator[tuple[str, str]]:
+    yield from _types(subject, rules)
+    yield from _rank(subject, rules.model.innermost_dimensions)
+    for check in CHECKS:
+        yield from check(subject)
+
+
+def _types(subject: Subject, rules: Rules) -> Iterator[tuple[str, str]]:
+    for tensor in subject.parameters:
+        if not tensor.constant:
+            yield "constant-parameters", f"{tensor.name!r} is no constant"
+    for tensor in subject.values:
+        state = subject.rules.state_types if tensor.variable else ()
+        if tensor.dtype not in (*rules.model.activation_types, *state):
+            yield "data-type", f"{tensor.name!r} is {tensor.dtype}"
+    for given in subject.inputs:
+        if given and given.constant and given.dtype not in rules.model.constant_types:
+            yield "data-type", f"the constant {given.name!r} is {given.dtype}"
+
+
+def _rank(subject: Subject, innermost: int) -> Iterator[tuple[str, str]]:
+    for tensor in subject.values:
+        if any(size != 1 for size in tensor.shape[:-innermost]):
+            yield "rank", (f"{tensor.name!r} is {_size(tensor.shape)}: more than its innermost "
+                           f"{innermost} dimensions exceed 1")
+
+
+def _version(subject: Subject) -> Iterator[tuple[str, str]]:
+    newest, version = subject.rules.max_version, subject.operator.version
+    if newest is not None and version > newest:
+        yield "operator-version", f"it is version {version}; up to {newest} is mapped"
+
+
+def _zero_options(subject: Subject) -> Iterator[tuple[str, str]]:
+    for option in subject.rules.zero_options:
+        if subject.operator.options.get(option):
+            yield OPTIONS.get(option, ("unsupported", f"its option {option} is set"))
+
+
+def _equal_options(subject: Subject) -> Iterator[tuple[str, str]]:
+    options = subject.operator.options
+    found = {options[option] for option in subject.rules.equal_options if option in options}
+    if len(found) > 1:
+        yield "dilation", f"its dilation is {' by '.join(str(each) for each in sorted(map(str, found)))}"
+
+
+def _weights(subject: Subject) -> Iterator[tuple[str, str]]:
+    if subject.rules.per_tensor:
+        for tensor in subject.parameters:
+            if tensor.quantization and tensor.quantization.per_channel:
+                count = tensor.quantization.scales.size
+                yield "per-channel-weights", f"{tensor.name!r} has {count} scales, one a channel"
+
+
+def _vectors(subject: Subject) -> Iterator[tuple[str, str]]:
+    for index in subject.rules.vector_inputs:
+        tensor = subject.input(index)
+        if tensor and not _is_vector(tensor):
+            yield "vector-input", f"{tensor.name!r} is {_size(tensor.shape)}, not one vector"
+    for tensor in subject.outputs if subject.rules.vector_output else ():
+        if not _is_vector(tensor):
+            yield "vector-output", f"its output is {_size(tensor.shape)}, not one vector"
+
+
+def _zero_constant(subject: Subject) -> Iterator[tuple[str, str]]:
+    if subject.rules.zero_constant:
+        for tensor in subject.inputs:
+            if tensor and tensor.data is not None and (len(subject.inputs) != 2 or tensor.data.any()):
+                yield "zero-constant", f"the constant {tensor.name!r} is not all zero, or not one of two"
+
+
+def _batch_axis(subject: Subject) -> Iterator[tuple[str, str]]:
+    if not subject.batched:
+        return
+    option = subject.operator.options.get(subject.rules.axis_option)
+    axes = {*_axes(subject), *([option] if isinstance(option, int) else [])}
+    if 0 in axes and subject.shape[0] != 1:
+        yield "batch-axis", "it works along the batch"
+    if any(subject.integers(subject.rules.padding_input)[:2]):
+        yield "batch-axis", "it pads the batch"
+
+
+def _reduction(subject: Subject) -> Iterator[tuple[str, str]]:
+    rules, shape = subject.rules, subject.shape
+    axes = _axes(subject)
+    multiple = rules.channel_multiple
+    if multiple and len(shape) - 1 in axes and shape[-1] % multiple:
+        yield "channel-multiple", f"it reduces {shape[-1]} channels, no multiple of {multiple}"
+    reduced = _product(shape[axis] for axis in axes)
+    if rules.max_reduced is not None and reduced > rules.max_reduced:
+        yield "size", f"it reduces {reduced} values to one; up to {rules.max_reduced} are mapped"
+
+
+def _strides(subject: Subject) -> Iterator[tuple[str, str]]:
+    strides = subject.integers(subject.rules.stride_input)
+    for place, stride in enumerate(strides):
+        if stride != 1 and place - len(strides) not in subject.rules.strided_dimensions:
+            yield "strides", f"its stride along dimension {place} is {stride}"
+
+
+def _sizes(subject: Subject) -> Iterator[tuple[str, str]]:
+    rules, shape = subject.rules, subject.shape
+    if rules.min_input_size and min(shape[1:3], default=0) < rules.min_input_size:
+        yield "size", (f"its input is {_size(shape)}, and needs a height and width of at least "
+                       f"{rules.min_input_size}")
+    for tensor in subject.outputs:
+        if rules.max_output_elements is not None and tensor.elements > rules.max_output_elements:
+            yield "size", (f"its output {_size(tensor.shape)} has {tensor.elements} values; up to "
+                           f"{rules.max_output_elements} are mapped")
+        if rules.max_innermost is not None and max(tensor.shape[-1:], default=0) > rules.max_innermost:
+            yield "size", f"it runs over {tensor.shape[-1]} values; up to {rules.max_innermost} are mapped"
+
+
+def _axes(subject: Subject) -> set[int]:
+    """The axes that an input names, counted from the front."""
+    rank = len(subject.shape)
+    axes = subject.integers(subject.rules.axis_input)
+    return {axis % rank for axis in axes} if rank else set()
+
+
+def _is_vector(tensor: Tensor) -> bool:
+    return all(size == 1 for size in tensor.shape[:-1])
+
+
+def _product(sizes: Iterator[int]) -> int:
+    return int(np.prod([*sizes], dtype=np.int64))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape) or "a single value"
+
+
+CHECKS: tuple[Callable[[Subject], Iterator[tuple[str, str]]], ...] = (
+    _version, _zero_options, _equal_options, _weights, _vectors, _zero_constant, _batch_axis,
+    _reduction, _strides, _sizes,
+)
