@@ -35,7 +35,7 @@ class Document:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.problems: list[str] = []
+        self._problems: list[tuple[int, str]] = []
         self._lines: dict[Place, int] = {}
         self.value = self._plain(self._composed(), ())
 
@@ -47,7 +47,7 @@ class Document:
         if not isinstance(value, dict):
             self.complain(at, f"{_name(at)} should be a mapping, not {value!r}")
             return None
-        noted = len(self.problems)
+        noted = len(self._problems)
         kinds = hints(cast("Any", kind))
         for key in value.keys() - kinds.keys():
             self.complain((*at, key), f"unknown key {key!r}{meant(key, kinds)}")
@@ -56,7 +56,7 @@ class Document:
                 self.complain(at, f"{field.name!r} is missing")
         read = {key: self._converted(given, kinds[key], (*at, key))
                 for key, given in value.items() if key in kinds}
-        return kind(**read) if len(self.problems) == noted else None
+        return kind(**read) if len(self._problems) == noted else None
 
     def _converted(self, value: object, kind: Any, at: Place) -> Any:
         try:
@@ -64,14 +64,24 @@ class Document:
         except msgspec.ValidationError as error:
             wanted, _, place = str(error).partition(" - at ")
             where = f" at {place.strip('`')}" if place else ""
-            choices = f", one of {', '.join(map(repr, get_args(kind)))}" if get_args(kind) else ""
-            told = wanted if "xpected" in wanted else f"{wanted}{choices}"
-            self.complain(at, f"{_name(at)}{where}: {told[0].lower()}{told[1:]}, not {value!r}")
+            if "enum" in wanted:
+                wanted = f"Expected one of {', '.join(map(str, get_args(kind)))}"
+            self.complain(at, f"{_name(at)}{where}: {wanted[0].lower()}{wanted[1:]}; found {value!r}")
         return None
 
     def complain(self, at: Place, problem: str) -> None:
         """Note that `problem` is what is wrong at `at`."""
-        self.problems.append(f"{self.path}:{self.line(at)}: {problem}")
+        self.complain_in(self.line(at), problem)
+
+    def complain_in(self, line: int, problem: str) -> None:
+        """Note that `problem` is what is wrong in a line of the file."""
+        self._problems.append((line, problem))
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with it, as file:line, from top to bottom."""
+        unique = dict.fromkeys(sorted(self._problems, key=lambda noted: noted[0]))
+        return [f"{self.path}:{line}: {problem}" for line, problem in unique]
 
     def line(self, at: Place) -> int:
         """The line of the innermost part of `at` that is in the file."""
@@ -82,11 +92,10 @@ class Document:
     def _composed(self) -> yaml.Node | None:
         try:
             text = self.path.read_text(encoding="utf-8")
-            self.problems += [
-                f"{self.path}:{_line(event.start_mark)}: aliases are not read: write it out"
-                for event in yaml.parse(text, Loader=LOADER)
-                if isinstance(event, yaml.AliasEvent)]
-            return None if self.problems else yaml.compose(text, Loader=LOADER)
+            for event in yaml.parse(text, Loader=LOADER):
+                if isinstance(event, yaml.AliasEvent):
+                    self.complain_in(_line(event.start_mark), "aliases are not read: write it out")
+            return None if self._problems else yaml.compose(text, Loader=LOADER)
         except yaml.MarkedYAMLError as error:
             raise ConfigError(f"{self.path}:{_line(error.problem_mark)}: {error.problem}",
                               "mend the YAML") from error
@@ -110,10 +119,10 @@ class Document:
         for key, child in node.value:
             place = (*at, key.value)
             if not isinstance(key, yaml.ScalarNode):
-                self.problems.append(f"{self.path}:{_line(key.start_mark)}: a key must be a word")
+                self.complain_in(_line(key.start_mark), "a key must be a word")
             elif key.value in found:
-                self.problems.append(f"{self.path}:{_line(key.start_mark)}: {key.value!r} stands "
-                                     f"here twice, first in line {self.line(place)}")
+                self.complain_in(_line(key.start_mark), f"{key.value!r} stands here twice, first in "
+                                                        f"line {self.line(place)}")
             else:
                 self._lines[place] = _line(key.start_mark)
                 found[key.value] = self._plain(child, place)
@@ -147,7 +156,7 @@ def raise_all(documents: Iterable[Document]) -> None:
     """Raise one ConfigError with the problems of all `documents`, if there are any."""
     problems = [problem for document in documents for problem in document.problems]
     if problems:
-        raise ConfigError("\n".join(dict.fromkeys(problems)),
+        raise ConfigError("\n".join(problems),
                           "`edgeq schema` prints what may stand where")
 
 

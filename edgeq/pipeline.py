@@ -7,14 +7,13 @@ anything is made. What the data means for a build is plan.py's matter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from edgeq.artifact import Origin
 from edgeq.decode import Document, Place, meant, raise_all
-from edgeq.errors import ConfigError
 from edgeq.frontends import SUFFIXES, kind_of
 from edgeq.gates import Gate
 from edgeq.measurement import METRICS, Source, quantity
@@ -24,6 +23,7 @@ from edgeq.samples import Samples
 from edgeq.scoring import LABELS, TASKS, Scoring
 from edgeq.target import Target, known, read_target
 
+T = TypeVar("T")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 Role = Literal["calibration", "evaluation", "training"]
@@ -138,25 +138,31 @@ def load(path: Path) -> Pipeline:
     """
     document = Document(path)
     read = document.read(PipelineFile, document.value)
-    if read is None:
-        raise_all([document])
-        raise ConfigError(f"{path} is no pipeline", "`edgeq schema` prints what may stand where")
     folder = path.parent
-    models = [_model(document, folder, name, entry) for name, entry in read.models.items()]
-    entries = [_target_entry(document, entry, i) for i, entry in enumerate(read.targets)]
+    named: dict[str, Any] = _part(document, "models", dict)
+    models = [_model(document, folder, name, entry) for name, entry in named.items()]
+    entries = [_target_entry(document, entry, i)
+               for i, entry in enumerate(_part(document, "targets", list))]
     targets, documents = _targets(document, folder, entries)
+    shared = _part(document, "ladder", list)
     ladders = {
-        target.name: tuple(_ladder(document, target.format, *_rungs(read, entry, i)))
+        target.name: tuple(_ladder(document, target.format, *_rungs(shared, entry, i)))
         for i, entry in enumerate(entries) if entry and (target := targets.get(entry.target))}
-    gates = [_gate(document, value, i, (targets, read.models)) for i, value in enumerate(read.gates)]
-    for key in ("models", "targets", "ladder"):
-        if not getattr(read, key):
-            document.complain((key,), f"{key} is empty")
+    gates = [_gate(document, value, i, (targets, named))
+             for i, value in enumerate(_part(document, "gates", list))]
     raise_all([document, *documents])
     return Pipeline(
         tuple(model for model in models if model),
         tuple(targets[entry.target] for entry in entries if entry),
-        ladders, tuple(gate for gate in gates if gate), read.timeout_s)
+        ladders, tuple(gate for gate in gates if gate), read.timeout_s if read else 0.0)
+
+
+def _part(document: Document, key: str, kind: type[T]) -> T:
+    """What stands under `key`, to be read by itself even where other parts are wrong."""
+    value = document.value.get(key) if isinstance(document.value, dict) else None
+    if isinstance(value, kind) and not value and key != "gates":
+        document.complain((key,), f"{key} is empty")
+    return value if isinstance(value, kind) else kind()
 
 
 def _model(document: Document, folder: Path, name: str, value: object) -> Model | None:
@@ -164,19 +170,17 @@ def _model(document: Document, folder: Path, name: str, value: object) -> Model 
     if not NAME.fullmatch(name):
         document.complain(at, f"{name!r} is no name: use a-z, 0-9, '.', '_' and '-'")
     read = document.read(ModelFile, value, at)
+    given: dict[str, Any] = value if isinstance(value, dict) else {}
+    sets = {role: _data(document, folder, role, given[role], at) for role in ROLES if given.get(role)}
     if read is None:
         return None
     source = folder / read.source
     kind = _kind(document, source, (*at, "source"))
-    data: dict[Role, DataSet] = {}
-    metric = ""
-    for role in ROLES:
-        given = getattr(read, role)
-        if given is not None and (found := _data(document, folder, role, given, at)):
-            data[role], said = found
-            metric = metric or said
-    if kind is None or "evaluation" not in data:
+    data = {role: found[0] for role, found in sets.items() if found}
+    evaluation = sets.get("evaluation")
+    if kind is None or evaluation is None:
         return None
+    metric = evaluation[1]
     code = None if metric in ("", *TASKS) else _code(document, folder, metric, (*at, "evaluation", "metric"))
     return Model(name, source, kind, read.trust, read.signature, data, Scoring(metric), code)
 
@@ -270,13 +274,13 @@ def _targets(
     return found, documents
 
 
-def _rungs(read: PipelineFile, entry: TargetEntry, index: int) -> tuple[tuple[Any, ...], Place]:
+def _rungs(shared: list[Any], entry: TargetEntry, index: int) -> tuple[Sequence[Any], Place]:
     """The ladder that holds for a target, and where it stands."""
-    return (entry.ladder, ("targets", index, "ladder")) if entry.ladder else (read.ladder, ("ladder",))
+    return (entry.ladder, ("targets", index, "ladder")) if entry.ladder else (shared, ("ladder",))
 
 
 def _ladder(
-    document: Document, model_format: str, values: tuple[Any, ...], at: Place
+    document: Document, model_format: str, values: Sequence[Any], at: Place
 ) -> Iterator[Entry]:
     names = {name for _, name in RECIPES}
     for index, value in enumerate(values):
@@ -306,7 +310,7 @@ def _gate(
             if name not in known_names:
                 document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, known_names)}")
     limits = {key: _limit(document, read, key, at) for key in ("min", "max")}
-    if limits["min"] is None and limits["max"] is None:
+    if read.min is None and read.max is None:
         document.complain(at, f"the gate on {read.metric} has neither min nor max")
         return None
     return Gate(read.metric, limits["min"], limits["max"], read.targets, read.models, read.allow)

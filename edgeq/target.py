@@ -92,10 +92,7 @@ def read_target(file: Path) -> tuple[Target | None, Document]:
     backend = role(document, BACKENDS, read.backend, ("backend",))
     runner = role(document, RUNNERS, read.runner, ("runner",))
     meters = [role(document, METERS, each, ("meters", i)) for i, each in enumerate(read.meters)]
-    rules = None
-    if read.operators:
-        rules, beside = read_rules(file.parent / read.operators)
-        document.problems += beside.problems
+    rules = _rules(document, file.parent / read.operators) if read.operators else None
     if document.problems:
         return None, document
     if rules and "operators" in {each.name for each in fields(backend)}:
@@ -113,3 +110,10 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
         document.complain(at, f"{at[-1]}: unknown name {name!r}{meant(str(name), table)}")
         return None
     return document.read(table[name], given, at)
+
+
+def _rules(document: Document, file: Path) -> Rules | None:
+    rules, beside = read_rules(file)
+    for problem in beside.problems:
+        document.complain(("operators",), problem)
+    return rules

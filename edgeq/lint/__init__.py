@@ -4,7 +4,8 @@ The rules are data of the target (operators.yaml); pure functions apply them to 
 """
 
 from edgeq.lint.advice import ADVICE, Advice
-from edgeq.lint.linting import Finding, Lint, Placed, lint
+from edgeq.lint.findings import Finding
+from edgeq.lint.linting import Lint, Placed, lint
 from edgeq.lint.present import as_json, as_sarif, as_text
 from edgeq.lint.rules import Rules, read_rules
 

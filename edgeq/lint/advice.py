@@ -68,7 +68,7 @@ ADVICE: Mapping[str, Advice] = {
         "The operator has a limit on its sizes.",
         "use a smaller input, split the tensor, or move the operator to the end of the model"),
     "follows-unmapped": Advice(
-        "Only the first piece of the model is mapped: what needs the result of an unmapped operator stays too.",
+        "Only one piece of the model is mapped: what needs an unmapped operator's result stays too.",
         "mend or remove the operator that it follows, or move that to the end of the model"),
     "compilation-refused": Advice(
         "The compiler refuses the whole file, so nothing of it is mapped.",

@@ -12,10 +12,11 @@ import numpy as np
 
 from edgeq.graph import Graph, Operator, Tensor
 from edgeq.lint.advice import ADVICE
-from edgeq.lint.rules import OperatorRules, Rules
+from edgeq.lint.rules import ModelRules, OperatorRules, Rules
 
 INTEGERS = {"INT32": "<i4", "INT64": "<i8"}
-BATCHED = 4  # the rank from which the first dimension is a batch
+NAME = 60  # letters of a tensor's name that a sentence has room for
+BYTES = {"INT8": "i1", "UINT8": "u1"}
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "fusedActivationFunction": ("fused-activation", "it has a fused activation"),
     "weightsFormat": ("weights-format", "its weights are shuffled"),
@@ -35,10 +36,14 @@ class Violation:
 
 @dataclass(frozen=True)
 class Subject:
-    """One operator under its rules, with its tensors: absent inputs are None."""
+    """One operator under its rules, with its tensors: absent inputs are None.
+
+    What has more dimensions than the `innermost` ones has a batch in front.
+    """
 
     operator: Operator
     rules: OperatorRules
+    innermost: int
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor, ...]
 
@@ -61,8 +66,8 @@ class Subject:
 
     @property
     def batched(self) -> bool:
-        """Whether its first dimension is a batch of more than 1, or may become one."""
-        return len(self.shape) >= BATCHED
+        """Whether the first dimension of what it reads or writes is a batch."""
+        return any(len(tensor.shape) > self.innermost for tensor in self.values)
 
     def input(self, index: int | None) -> Tensor | None:
         """The input at `index`; None where it is absent."""
@@ -80,41 +85,39 @@ class Subject:
 
 def violation(graph: Graph, operator: Operator, rules: Rules) -> Violation | None:
     """The first rule that `operator` breaks by itself; None where it can be mapped."""
-    subject = Subject(operator, rules.operators.get(operator.name, OperatorRules()),
-                      graph.inputs_of(operator), graph.outputs_of(operator))
     if operator.name not in rules.operators:
         hint = rules.unsupported.get(operator.name, ADVICE["unsupported"].hint)
         return Violation("unsupported", f"{operator.name} is never mapped", hint)
-    for rule, reason in _complaints(subject, rules):
-        return Violation(rule, reason, ADVICE[rule].hint)
-    return None
+    subject = Subject(operator, rules.operators[operator.name], rules.model.innermost_dimensions,
+                      graph.inputs_of(operator), graph.outputs_of(operator))
+    first = next(_complaints(subject, rules.model), None)
+    return Violation(*first, ADVICE[first[0]].hint) if first else None
 
 
-def _complaints(subject: Subject, rules: Rules) -> Iterator[tuple[str, str]]:
-    yield from _types(subject, rules)
-    yield from _rank(subject, rules.model.innermost_dimensions)
+def _complaints(subject: Subject, model: ModelRules) -> Iterator[tuple[str, str]]:
+    yield from _types(subject, model)
     for check in CHECKS:
         yield from check(subject)
 
 
-def _types(subject: Subject, rules: Rules) -> Iterator[tuple[str, str]]:
+def _types(subject: Subject, model: ModelRules) -> Iterator[tuple[str, str]]:
     for tensor in subject.parameters:
         if not tensor.constant:
-            yield "constant-parameters", f"{tensor.name!r} is no constant"
+            yield "constant-parameters", f"{_name(tensor)} is no constant"
     for tensor in subject.values:
         state = subject.rules.state_types if tensor.variable else ()
-        if tensor.dtype not in (*rules.model.activation_types, *state):
-            yield "data-type", f"{tensor.name!r} is {tensor.dtype}"
+        if tensor.dtype not in (*model.activation_types, *state):
+            yield "data-type", f"{_name(tensor)} is {tensor.dtype}"
     for given in subject.inputs:
-        if given and given.constant and given.dtype not in rules.model.constant_types:
-            yield "data-type", f"the constant {given.name!r} is {given.dtype}"
+        if given and given.constant and given.dtype not in model.constant_types:
+            yield "data-type", f"the constant {_name(given)} is {given.dtype}"
 
 
-def _rank(subject: Subject, innermost: int) -> Iterator[tuple[str, str]]:
+def _rank(subject: Subject) -> Iterator[tuple[str, str]]:
     for tensor in subject.values:
-        if any(size != 1 for size in tensor.shape[:-innermost]):
-            yield "rank", (f"{tensor.name!r} is {_size(tensor.shape)}: more than its innermost "
-                           f"{innermost} dimensions exceed 1")
+        if any(size != 1 for size in tensor.shape[:-subject.innermost]):
+            yield "rank", (f"{_name(tensor)} is {_size(tensor.shape)}: more than its innermost "
+                           f"{subject.innermost} dimensions exceed 1")
 
 
 def _version(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -131,9 +134,9 @@ def _zero_options(subject: Subject) -> Iterator[tuple[str, str]]:
 
 def _equal_options(subject: Subject) -> Iterator[tuple[str, str]]:
     options = subject.operator.options
-    found = {options[option] for option in subject.rules.equal_options if option in options}
-    if len(found) > 1:
-        yield "dilation", f"its dilation is {' by '.join(str(each) for each in sorted(map(str, found)))}"
+    found = [options[option] for option in subject.rules.equal_options if option in options]
+    if any(each != found[0] for each in found):
+        yield "dilation", f"its dilation is {' by '.join(map(str, found))}"
 
 
 def _weights(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -141,35 +144,32 @@ def _weights(subject: Subject) -> Iterator[tuple[str, str]]:
         for tensor in subject.parameters:
             if tensor.quantization and tensor.quantization.per_channel:
                 count = tensor.quantization.scales.size
-                yield "per-channel-weights", f"{tensor.name!r} has {count} scales, one a channel"
+                yield "per-channel-weights", f"{_name(tensor)} has {count} scales, one a channel"
 
 
 def _vectors(subject: Subject) -> Iterator[tuple[str, str]]:
     for index in subject.rules.vector_inputs:
         tensor = subject.input(index)
         if tensor and not _is_vector(tensor):
-            yield "vector-input", f"{tensor.name!r} is {_size(tensor.shape)}, not one vector"
+            yield "vector-input", f"{_name(tensor)} is {_size(tensor.shape)}, not one vector"
     for tensor in subject.outputs if subject.rules.vector_output else ():
         if not _is_vector(tensor):
             yield "vector-output", f"its output is {_size(tensor.shape)}, not one vector"
 
 
 def _zero_constant(subject: Subject) -> Iterator[tuple[str, str]]:
-    if subject.rules.zero_constant:
-        for tensor in subject.inputs:
-            if tensor and tensor.data is not None and (len(subject.inputs) != 2 or tensor.data.any()):
-                yield "zero-constant", f"the constant {tensor.name!r} is not all zero, or not one of two"
+    for tensor in subject.inputs if subject.rules.zero_constant else ():
+        if tensor and tensor.constant and (len(subject.inputs) != 2 or not _is_zero(tensor)):
+            yield "zero-constant", f"the constant {_name(tensor)} is not all zero, or not one of two"
 
 
 def _batch_axis(subject: Subject) -> Iterator[tuple[str, str]]:
-    if not subject.batched:
-        return
-    option = subject.operator.options.get(subject.rules.axis_option)
-    axes = {*_axes(subject), *([option] if isinstance(option, int) else [])}
-    if 0 in axes and subject.shape[0] != 1:
-        yield "batch-axis", "it works along the batch"
-    if any(subject.integers(subject.rules.padding_input)[:2]):
-        yield "batch-axis", "it pads the batch"
+    if subject.batched:
+        option = subject.operator.options.get(subject.rules.axis_option)
+        if 0 in _axes(subject) or option in (0, -len(subject.values[-1].shape)):
+            yield "batch-axis", "it works along the batch"
+        if any(subject.integers(subject.rules.padding_input)[:2]):
+            yield "batch-axis", "it pads the batch"
 
 
 def _reduction(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -214,8 +214,21 @@ def _is_vector(tensor: Tensor) -> bool:
     return all(size == 1 for size in tensor.shape[:-1])
 
 
+def _is_zero(tensor: Tensor) -> bool:
+    """Whether all its values stand for 0: they are at the zero point."""
+    if tensor.data is None or tensor.dtype not in BYTES:
+        return False
+    zero = tensor.quantization.zero_points[0] if tensor.quantization else 0
+    return bool((tensor.data.view(BYTES[tensor.dtype]) == zero).all())
+
+
 def _product(sizes: Iterator[int]) -> int:
     return int(np.prod([*sizes], dtype=np.int64))
+
+
+def _name(tensor: Tensor) -> str:
+    """Its name in quotes; of a long one the end, where converters put what it is of."""
+    return repr(tensor.name if len(tensor.name) <= NAME else f"…{tensor.name[1 - NAME:]}")
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -223,6 +236,6 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[tuple[str, str]]], ...] = (
-    _version, _zero_options, _equal_options, _weights, _vectors, _zero_constant, _batch_axis,
+    _rank, _version, _zero_options, _equal_options, _weights, _vectors, _zero_constant, _batch_axis,
     _reduction, _strides, _sizes,
 )

@@ -24,13 +24,12 @@ def cached_and_streamed(total: int, usable: int) -> tuple[int, int]:
     return cached, total - cached
 
 
-def filter_bytes(outputs: int, taps: int, inputs: int, per_channel: bool, rules: ParameterRules) -> int:
+def filter_bytes(outputs: int, taps: int, inputs: int, beside: int, rules: ParameterRules) -> int:
     """The bytes of a filter with `taps` = height * width places; a dense layer has one.
 
-    channels(outputs) * (taps * round_up(inputs, input_step) + bytes a channel)
+    channels(outputs) * (taps * round_up(inputs, input_step) + `beside` bytes a channel)
     """
-    return channels(outputs, rules) * (
-        taps * round_up(inputs, rules.input_step) + _beside(per_channel, rules))
+    return channels(outputs, rules) * (taps * round_up(inputs, rules.input_step) + beside)
 
 
 def channels(count: int, rules: ParameterRules) -> int:
@@ -49,7 +48,7 @@ def _convolution(graph: Graph, operator: Operator, rules: ParameterRules) -> int
     if weights is None:
         return 0
     outputs, height, width, inputs = weights.shape
-    return filter_bytes(outputs, height * width, inputs, _per_channel(weights), rules)
+    return filter_bytes(outputs, height * width, inputs, _beside(weights, rules), rules)
 
 
 def _depthwise(graph: Graph, operator: Operator, rules: ParameterRules) -> int:
@@ -58,14 +57,16 @@ def _depthwise(graph: Graph, operator: Operator, rules: ParameterRules) -> int:
     if weights is None:
         return 0
     _, height, width, outputs = weights.shape
-    return outputs * (
-        height * width * rules.depthwise_weight_bytes + _beside(_per_channel(weights), rules))
+    return outputs * (height * width * rules.depthwise_weight_bytes + _beside(weights, rules))
 
 
 def _fully_connected(graph: Graph, operator: Operator, rules: ParameterRules) -> int:
     """Weights (out, in): a convolution with one tap."""
     weights = _weights(graph, operator, rank=2)
-    return filter_bytes(*_dense(weights), _per_channel(weights), rules) if weights else 0
+    if weights is None:
+        return 0
+    outputs, inputs = weights.shape
+    return filter_bytes(outputs, 1, inputs, _beside(weights, rules), rules)
 
 
 def _lstm(graph: Graph, operator: Operator, rules: ParameterRules) -> int:
@@ -90,16 +91,9 @@ def _weights(graph: Graph, operator: Operator, rank: int) -> Tensor | None:
     return weights if weights and len(weights.shape) == rank else None
 
 
-def _dense(weights: Tensor) -> tuple[int, int, int]:
-    outputs, inputs = weights.shape
-    return outputs, 1, inputs
-
-
-def _per_channel(weights: Tensor) -> bool:
-    return weights.quantization is not None and weights.quantization.per_channel
-
-
-def _beside(per_channel: bool, rules: ParameterRules) -> int:
+def _beside(weights: Tensor, rules: ParameterRules) -> int:
+    """The bytes of a channel's bias and, where the scales differ, of its scale."""
+    per_channel = weights.quantization is not None and weights.quantization.per_channel
     return rules.channel_bytes_per_channel if per_channel else rules.channel_bytes
 
 

@@ -49,20 +49,23 @@ def blocked_by(graph: Graph, cut: Sequence[Piece], supported: Collection[int]) -
 
     Of several, the first that runs.
     """
-    first = next((i for i, piece in enumerate(cut) if piece.accelerated), len(cut))
-    settled = frozenset().union(*(piece.operators for piece in cut[:first + 1]))
-    producers = graph.producers()
-    blame: dict[int, int] = {}
+    settled = _settled(cut)
+    blame: dict[int, int] = {}  # of what is written: tensor -> unsupported operator
+    found: dict[int, int] = {}
     for operator in graph.operators:
+        inherited = [blame[tensor] for tensor in operator.inputs if tensor in blame]
         if operator.index in settled:
             continue
-        before = [producers[tensor].index for tensor in operator.inputs if tensor in producers]
-        inherited = [blame[index] for index in before if index in blame]
-        if operator.index not in supported:
-            blame[operator.index] = operator.index
-        elif inherited:
-            blame[operator.index] = min(inherited)
-    return {index: by for index, by in blame.items() if index in supported}
+        if operator.index in supported and inherited:
+            found[operator.index] = min(inherited)
+        blame |= dict.fromkeys(operator.outputs, found.get(operator.index, operator.index))
+    return found
+
+
+def _settled(cut: Sequence[Piece]) -> frozenset[int]:
+    """What runs before, or in, the first piece for the accelerator."""
+    first = next((i for i, piece in enumerate(cut) if piece.accelerated), len(cut))
+    return frozenset[int]().union(*(piece.operators for piece in cut[:first + 1]))
 
 
 def _taken(waiting: Sequence[Operator], missing: set[int], wanted: Collection[int]) -> set[int]:

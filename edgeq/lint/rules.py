@@ -131,10 +131,9 @@ def read_rules(file: Path) -> tuple[Rules | None, Document]:
         _only_known_keys(document, document.value)
     if read is None or document.problems:
         return None, document
-    for table in ("operators", "unsupported"):
-        for name in getattr(read, table).keys() - read.model.parsed.keys():
-            document.complain((table, name), f"{name!r} is not among model.parsed"
-                                             f"{meant(name, read.model.parsed)}")
+    for name in read.operators.keys() - read.model.parsed.keys():
+        document.complain(("operators", name), f"{name!r} is mapped, but not among model.parsed"
+                                               f"{meant(name, read.model.parsed)}")
     if document.problems:
         return None, document
     return Rules(read.model, read.operators, read.unsupported, read.parameters), document
