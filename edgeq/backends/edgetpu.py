@@ -8,7 +8,6 @@ split is read from the file that it wrote, never from its exit status.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,15 +19,15 @@ from edgeq import tool
 from edgeq.errors import ConfigError, Refused, ToolError
 from edgeq.graph import Graph, read
 from edgeq.lint import Lint, Rules, as_json, lint
-from edgeq.measurement import SCALES, Source, Value, unavailable, value_of
+from edgeq.measurement import SCALES, Value, unavailable, value_of
 from edgeq.program import FUNCTIONAL, NOTICE, counted, ship, write_costs
 from edgeq.quantization import MODEL
 
-log = logging.getLogger(__name__)
 PROGRAM = "edgetpu_compiler"
 SUFFIX = "_edgetpu.tflite"
-NOT_COMPILED = f"""\
-not compiled: {PROGRAM} was not found. What is shipped is the quantized model, checked against the
+LINT, SAID = "lint.json", "compiler.json"
+NOT_COMPILED = """\
+not compiled: edgetpu_compiler was not found. What is shipped is the quantized model, checked against the
 compiler's rules; which operators would be mapped, and the bytes cached and streamed, are estimated.
 To get the compiler (Debian or Ubuntu on x86-64, https://coral.ai/docs/edgetpu/compiler/):
   curl https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo apt-key add -
@@ -39,14 +38,13 @@ or set EDGETPU_COMPILER to where it is.
 """
 
 VERSION = re.compile(r"^Edge TPU Compiler version (\S+)", re.MULTILINE)
-FIGURES: Mapping[str, re.Pattern[str]] = {
-    "cached_bytes": re.compile(r"^On-chip memory used for caching model parameters: (\S+)", re.MULTILINE),
-    "streamed_bytes": re.compile(r"^Off-chip memory used for streaming uncached model parameters: (\S+)",
-                                 re.MULTILINE),
-    "subgraphs": re.compile(r"^Number of Edge TPU subgraphs: (\d+)", re.MULTILINE),
-    "operations": re.compile(r"^Total number of operations: (\d+)", re.MULTILINE),
+FIGURES: Mapping[str, str] = {
+    "cached_bytes": "On-chip memory used for caching model parameters",
+    "streamed_bytes": "Off-chip memory used for streaming uncached model parameters",
+    "subgraphs": "Number of Edge TPU subgraphs",
+    "operations": "Total number of operations",
 }
-SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?i?B)")
+SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMG]iB|B|)")
 STATUS = re.compile(r"^([A-Z][A-Z0-9_]*) +(\d+) +(\S.*?) *$", re.MULTILINE)
 # What these lines say is of the model. "Internal compiler error" is none of them: that is a crash.
 FAULT = re.compile(
@@ -64,10 +62,10 @@ class Said:
 
     version: str
     succeeded: bool
-    subgraphs: float | None
-    operations: float | None
-    cached_bytes: float | None
-    streamed_bytes: float | None
+    subgraphs: int | None
+    operations: int | None
+    cached_bytes: int | None
+    streamed_bytes: int | None
     statuses: tuple[tuple[str, int, str], ...]
     faults: tuple[str, ...]
 
@@ -102,7 +100,7 @@ class EdgeTpu:
         graph = read(model)
         found = lint(graph, self.operators)
         _refuse(found)
-        (out / "lint.json").write_text(json.dumps(as_json(found, MODEL, "edgetpu"), indent=1), encoding="utf-8")
+        _write_json(out / LINT, as_json(found, MODEL, "edgetpu"))
         compilers = self.tools()
         if compilers:
             costs = self._compiled(compilers[0], out, model, graph)
@@ -120,10 +118,14 @@ class EdgeTpu:
         if finished.status or not said.succeeded:
             raise failure(said, finished)
         compiled = work / f"{model.stem}{SUFFIX}"
-        left = _left(compiled, self.operators.model.compiled, finished)
-        costs = ship(out, compiled, compiled.name) | simulated(said, len(graph.operators), left)
+        try:
+            ratio = split(graph, read(compiled), self.operators.model.compiled)
+        except ConfigError as error:
+            raise ToolError(f"edgetpu_compiler said that it succeeded, but {error.message}",
+                            tool.tail(finished.output)) from error
+        costs = ship(out, compiled, compiled.name) | simulated(said, ratio)
         shutil.copyfile(model, out / FUNCTIONAL)
-        (out / "compiler.json").write_text(json.dumps(asdict(said), indent=1), encoding="utf-8")
+        _write_json(out / SAID, asdict(said))
         shutil.rmtree(work)
         return costs
 
@@ -133,9 +135,8 @@ def heard(output: str) -> Said:
 
     The lines are those of compilers 14 to 16 (https://coral.ai/docs/edgetpu/compiler/).
     """
-    figures: dict[str, Any] = {
-        name: size(match[1]) if (match := pattern.search(output)) else None
-        for name, pattern in FIGURES.items()}
+    lines = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)
+    figures: dict[str, Any] = {name: size(lines.get(title, "")) for name, title in FIGURES.items()}
     version = VERSION.search(output)
     return Said(
         version=version[1] if version else "",
@@ -145,12 +146,10 @@ def heard(output: str) -> Said:
         **figures)
 
 
-def size(text: str) -> float | None:
+def size(text: str) -> int | None:
     """The bytes in `3.33MiB` or `0.00B`, and plain numbers as they are; None for anything else."""
-    match = SIZE.fullmatch(text)
-    if match:
-        return float(match[1]) * SCALES["bytes"][match[2]]
-    return float(text) if text.isdigit() else None
+    match = SIZE.fullmatch(text.strip())
+    return round(float(match[1]) * SCALES["bytes"][match[2]]) if match else None
 
 
 def failure(said: Said, finished: tool.Finished) -> Refused | ToolError:
@@ -162,9 +161,19 @@ def failure(said: Said, finished: tool.Finished) -> Refused | ToolError:
                      tool.tail(finished.output))
 
 
-def simulated(said: Said, total: int, left: int) -> dict[str, Value]:
-    """The costs that the compiler states, and the share of `total` operators not `left` over."""
-    costs = {"mapped_ops_ratio": _share(total - left, total, "simulated")}
+def split(source: Graph, compiled: Graph, custom: str) -> float:
+    """The share of the operators of `source` that went into the `custom` operator of `compiled`.
+
+    What went in is what is not left: (operators of source - other operators of compiled) / of source.
+    """
+    left = [operator for operator in compiled.operators if operator.name != f"CUSTOM:{custom}"]
+    inside = len(source.operators) - len(left) if len(left) < len(compiled.operators) else 0
+    return max(0, inside) / max(1, len(source.operators))
+
+
+def simulated(said: Said, ratio: float) -> dict[str, Value]:
+    """The costs that the compiler states, and the `ratio` of operators that it mapped."""
+    costs = {"mapped_ops_ratio": value_of("mapped_ops_ratio", ratio, "simulated")}
     for metric, value in (("cached_bytes", said.cached_bytes), ("streamed_bytes", said.streamed_bytes)):
         costs[metric] = (value_of(metric, value, "simulated") if value is not None else
                          unavailable(metric, "edgetpu_compiler did not print it"))
@@ -173,14 +182,10 @@ def simulated(said: Said, total: int, left: int) -> dict[str, Value]:
 
 def _estimated(found: Lint) -> dict[str, Value]:
     return {
-        "mapped_ops_ratio": _share(found.mapped, found.total, "estimated"),
+        "mapped_ops_ratio": value_of("mapped_ops_ratio", found.mapped / max(1, found.total), "estimated"),
         "cached_bytes": value_of("cached_bytes", found.cached_bytes, "estimated"),
         "streamed_bytes": value_of("streamed_bytes", found.streamed_bytes, "estimated"),
     }
-
-
-def _share(mapped: int, total: int, source: Source) -> Value:
-    return value_of("mapped_ops_ratio", mapped / max(1, total), source)
 
 
 def _refuse(found: Lint) -> None:
@@ -191,11 +196,5 @@ def _refuse(found: Lint) -> None:
         raise Refused(f"the Edge TPU compiler refuses the model: {reasons}", "; ".join(hints))
 
 
-def _left(compiled: Path, custom: str, finished: tool.Finished) -> int:
-    """How many operators of the file `compiled` are not the accelerator's `custom` operator."""
-    try:
-        graph = read(compiled)
-    except ConfigError as error:
-        raise ToolError(f"edgetpu_compiler said that it succeeded, but {error.message}",
-                        tool.tail(finished.output)) from error
-    return sum(operator.name != f"CUSTOM:{custom}" for operator in graph.operators)
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
