@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import by_hand, demo, nothing_to_do, scoring, workers
-from benchmarks.measuring import Figure
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import by_hand, demo, nothing_to_do, scoring, workers
+from benchmarks.measuring import Figure
 
 BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "nothing-to-do": nothing_to_do.figures,

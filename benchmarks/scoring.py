@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from benchmarks.measuring import EDGEQ, ROOT, Figure, cost, median_ratio, scratch
 
 SAMPLES = 10_000

@@ -19,8 +19,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edgeq import __version__, building, console
+from edgeq import __version__, building, console, inspection, lint
+from edgeq.deliver import write
+from edgeq.doctor import findings, frontends_and_recipes
 from edgeq.errors import ConfigError, EdgeqError, ToolError
+from edgeq.graph import read
+from edgeq.junit import junit as as_junit
+from edgeq.recipes import RECIPES
+from edgeq.schema import schema
+from edgeq.target import all_of, find
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="Quantize, compile and prove models for edge targets.")
@@ -59,9 +66,6 @@ def build(
     junit: Annotated[Path | None, typer.Option(help="write the JUnit XML here too")] = None,
 ) -> None:
     """Build and judge what the pipeline declares."""
-    from edgeq.deliver import write
-    from edgeq.junit import junit as as_junit
-
     order = building.Order(
         pipeline, tuple(target or ()), tuple(model or ()), output_dir, _store(store), jobs,
         frozen=frozen, measure=measure, require_compiled=require_compiled)
@@ -90,25 +94,21 @@ def plan(
     out.print(console.jobs(planned.jobs, building.looked_up(order, planned)))
 
 
-@app.command()
-def lint(
+@app.command("lint")
+def lint_model(
     model: Annotated[Path, typer.Argument(help="a quantized .tflite")],
     target: Annotated[str, typer.Option(help="the target whose rules are applied")],
     format_: Annotated[Format, typer.Option("--format")] = Format.TEXT,
 ) -> None:
     """Check every operator of a .tflite against the rules of a target; 1 if one stays unmapped."""
-    from edgeq import lint as linter
-    from edgeq.graph import read
-    from edgeq.target import find
-
     rules = find(Path(), target).rules
     if rules is None:
         raise ConfigError(f"target {target} has no operator rules", "see `edgeq targets`")
-    found = linter.lint(read(model), rules)
+    found = lint.lint(read(model), rules)
     if format_ is Format.TEXT:
-        out.print(linter.as_text(found, model.name), highlight=False, markup=False)
+        out.print(lint.as_text(found, model.name), highlight=False, markup=False)
     else:
-        present = linter.as_json if format_ is Format.JSON else linter.as_sarif
+        present = lint.as_json if format_ is Format.JSON else lint.as_sarif
         _print_json(present(found, model.name, target))
     raise typer.Exit(0 if found.mapped == found.total else 1)
 
@@ -119,8 +119,6 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="for a machine")] = False,
 ) -> None:
     """List a .tflite's operators, tensors, quantization, sizes and multiply-accumulates."""
-    from edgeq import inspection
-
     described = inspection.described(model)
     if as_json:
         _print_json(described)
@@ -132,8 +130,6 @@ def inspect(
 @app.command()
 def doctor() -> None:
     """Say which tools are found, which targets can be built and run here, and what to install."""
-    from edgeq.doctor import findings, frontends_and_recipes
-
     table = Table("target", "can be built and run here", "found", header_style="bold")
     for finding in findings(Path()):
         state = f"no: pip install {' '.join(finding.missing)}" if finding.missing else "yes"
@@ -146,19 +142,15 @@ def doctor() -> None:
     out.print(table)
 
 
-@app.command()
-def schema() -> None:
+@app.command("schema")
+def print_schema() -> None:
     """Print the JSON Schema of pipeline.yaml."""
-    from edgeq.schema import schema as described
-
-    _print_json(described())
+    _print_json(schema())
 
 
 @app.command()
 def targets() -> None:
     """List the targets that a pipeline here may name."""
-    from edgeq.target import all_of
-
     table = Table("target", "takes", "description", header_style="bold")
     for each in all_of(Path()):
         table.add_row(each.name, ", ".join(each.precisions), each.description)
@@ -168,8 +160,6 @@ def targets() -> None:
 @app.command()
 def recipes() -> None:
     """List the recipes that a ladder may name, and what each may be told."""
-    from edgeq.recipes import RECIPES
-
     table = Table("recipe", "format", "options", "description", header_style="bold")
     for (model_format, name), kind in RECIPES.items():
         options = ", ".join(field.name for field in fields(cast("Any", kind)))

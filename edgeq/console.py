@@ -31,7 +31,7 @@ def verdicts(report: Report) -> Table:
         for rung in result.rungs or [Climbed("—", {}, "error")]:
             table.add_row(
                 result.model, result.target, named(rung.recipe, rung.options),
-                Text(rung.state, STYLES[rung.state]), *_scores(rung.metrics), _size(rung.metrics),
+                _state(rung), *_scores(rung.metrics), _size(rung.metrics),
                 "\n".join(map(_verdict, rung.verdicts)) or Text(rung.reason, no_wrap=False))
     return table
 
@@ -114,6 +114,11 @@ def _stored(climbed: Climbed | None) -> str:
     if climbed.state == "error":
         return f"to make: {climbed.reason}"
     return f"in the store: {climbed.state}"
+
+
+def _state(rung: Climbed) -> Text:
+    told = f"{rung.state}\nnot compiled" if rung.notice else rung.state
+    return Text(told, STYLES[rung.state])
 
 
 def _scores(metrics: Measurement) -> tuple[str, str, str]:

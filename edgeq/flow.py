@@ -35,6 +35,7 @@ from edgeq.meters import Meter
 from edgeq.pipeline import Role
 from edgeq.plan import Job, Rung
 from edgeq.program import costs_in, notice_in
+from edgeq.recipes import Recipe
 from edgeq.report import Climbed, Result, State
 from edgeq.runners import Runner
 from edgeq.runners.host import Host
@@ -131,24 +132,33 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
     """Quantize, compile, run, measure and judge one rung; a refusal is how it ended."""
     if rung.skipped or rung.recipe is None:
         return Climbed(rung.name, rung.options, "skipped", rung.skipped)
-    store, evaluation = bench.store, prepared.given["evaluation"]
     try:
-        inputs = [prepared.given[name] for name in rung.recipe.inputs]
-        quantized = store.make(rung.recipe.quantize, *inputs)
-        program = store.make(job.target.backend.compile, quantized)
-        notice = notice_in(store.path(program))
-        if notice and bench.require_compiled:
-            raise ToolError(notice, "install the compiler, or build without --require-compiled")
-        ran = store.make(job.target.runner.run, program, evaluation)
-        scored = store.make(job.model.scoring.measure, ran, prepared.reference, evaluation,
-                            prepared.metric)
+        made = make(rung.recipe, job, prepared, bench)
     except Refused as refusal:
         return Climbed(rung.name, rung.options, "refused", f"{refusal.message} ({refusal.hint})")
-    found = {**costs_in(store.path(program)), **costs_in(store.path(ran)),
-             **measurement.read(store.path(scored) / "measurement.json")}
+    found = measured(made, bench.store)
     for meter in job.meters:
-        found |= bench.meter(meter, program, evaluation)
+        found |= bench.meter(meter, made["program"], made["evaluation"])
     verdicts = tuple(gate.judge(found) for gate in job.gates)
     state: State = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
-    made = {**prepared.given, "quantized": quantized, "program": program, "outputs": ran}
+    notice = notice_in(bench.store.path(made["program"]))
     return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice)
+
+
+def make(recipe: Recipe, job: Job, prepared: Prepared, bench: Bench) -> dict[str, Artifact]:
+    """All that a rung comes to, by its name; Refused where the target cannot have it this way."""
+    store, given = bench.store, prepared.given
+    quantized = store.make(recipe.quantize, *(given[name] for name in recipe.inputs))
+    program = store.make(job.target.backend.compile, quantized)
+    if bench.require_compiled and (notice := notice_in(store.path(program))):
+        raise ToolError(notice, "install the compiler, or build without --require-compiled")
+    outputs = store.make(job.target.runner.run, program, given["evaluation"])
+    scores = store.make(job.model.scoring.measure, outputs, prepared.reference, given["evaluation"],
+                        prepared.metric)
+    return {**given, "quantized": quantized, "program": program, "outputs": outputs, "scores": scores}
+
+
+def measured(made: Mapping[str, Artifact], store: Store) -> dict[str, Value]:
+    """What the compiler, the runner and the scoring state, in one measurement."""
+    return {**costs_in(store.path(made["program"])), **costs_in(store.path(made["outputs"])),
+            **measurement.read(store.path(made["scores"]) / "measurement.json")}

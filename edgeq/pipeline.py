@@ -7,10 +7,10 @@ anything is made. What the data means for a build is plan.py's matter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from edgeq.artifact import Origin
 from edgeq.decode import Document, Place, meant, raise_all
@@ -140,21 +140,15 @@ def load(path: Path) -> Pipeline:
     read = document.read(PipelineFile, document.value)
     folder = path.parent
     named: dict[str, Any] = _part(document, "models", dict)
-    models = [_model(document, folder, name, entry) for name, entry in named.items()]
+    models = _kept(_model(document, folder, name, entry) for name, entry in named.items())
     entries = [_target_entry(document, entry, i)
                for i, entry in enumerate(_part(document, "targets", list))]
     targets, documents = _targets(document, folder, entries)
-    shared = _part(document, "ladder", list)
-    ladders = {
-        target.name: tuple(_ladder(document, target.format, *_rungs(shared, entry, i)))
-        for i, entry in enumerate(entries) if entry and (target := targets.get(entry.target))}
-    gates = [_gate(document, value, i, (targets, named))
-             for i, value in enumerate(_part(document, "gates", list))]
+    ladders = _ladders(document, entries, targets)
+    gates = _kept(_gate(document, value, i, (targets, named))
+                  for i, value in enumerate(_part(document, "gates", list)))
     raise_all([document, *documents])
-    return Pipeline(
-        tuple(model for model in models if model),
-        tuple(targets[entry.target] for entry in entries if entry),
-        ladders, tuple(gate for gate in gates if gate), read.timeout_s if read else 0.0)
+    return Pipeline(models, tuple(targets.values()), ladders, gates, read.timeout_s if read else 0.0)
 
 
 def _part(document: Document, key: str, kind: type[T]) -> T:
@@ -165,69 +159,79 @@ def _part(document: Document, key: str, kind: type[T]) -> T:
     return value if isinstance(value, kind) else kind()
 
 
+def _kept(values: Iterable[T | None]) -> tuple[T, ...]:
+    """What could be read; the rest is among the problems."""
+    return tuple(value for value in values if value is not None)
+
+
 def _model(document: Document, folder: Path, name: str, value: object) -> Model | None:
     at: Place = ("models", name)
     if not NAME.fullmatch(name):
         document.complain(at, f"{name!r} is no name: use a-z, 0-9, '.', '_' and '-'")
     read = document.read(ModelFile, value, at)
-    given: dict[str, Any] = value if isinstance(value, dict) else {}
-    sets = {role: _data(document, folder, role, given[role], at) for role in ROLES if given.get(role)}
+    sets = _sets(document, folder, value, at)
     if read is None:
         return None
     source = folder / read.source
     kind = _kind(document, source, (*at, "source"))
-    data = {role: found[0] for role, found in sets.items() if found}
-    evaluation = sets.get("evaluation")
-    if kind is None or evaluation is None:
+    if kind is None or "evaluation" not in sets:
         return None
-    metric = evaluation[1]
+    data = {role: found for role, (found, _) in sets.items()}
+    metric = sets["evaluation"][1]
     code = None if metric in ("", *TASKS) else _code(document, folder, metric, (*at, "evaluation", "metric"))
     return Model(name, source, kind, read.trust, read.signature, data, Scoring(metric), code)
 
 
 def _kind(document: Document, source: Path, at: Place) -> str | None:
+    kind = kind_of(source)
     if not source.exists():
         document.complain(at, f"source: there is no {source}")
-        return None
-    if source.is_file() and not source.stat().st_size:
+    elif source.is_file() and not source.stat().st_size:
         document.complain(at, f"source: {source} is empty")
-        return None
-    kind = kind_of(source)
-    if kind is None:
-        document.complain(
-            at, f"source: no frontend reads {source.name}; known: {', '.join(SUFFIXES)}, or the "
-                "folder of a SavedModel")
-        return None
+    elif kind is None:
+        document.complain(at, f"source: no frontend reads {source.name}; known: {', '.join(SUFFIXES)}, "
+                              "or the folder of a SavedModel")
     return kind
 
 
-def _data(
-    document: Document, folder: Path, role: Role, value: object, at: Place
-) -> tuple[DataSet, str] | None:
-    at = (*at, role)
+def _sets(
+    document: Document, folder: Path, model: object, at: Place
+) -> dict[Role, tuple[DataSet, str]]:
+    """The data sets of a model and the metric that each names, read even where the rest is wrong."""
+    given: dict[str, Any] = model if isinstance(model, dict) else {}
+    read = {role: _data(document, folder, given[role], (*at, role))
+            for role in ROLES if given.get(role) is not None}
+    return {role: found for role, found in read.items() if found}
+
+
+def _data(document: Document, folder: Path, value: object, at: Place) -> tuple[DataSet, str] | None:
     read = document.read(DataFile, value, at)
     if read is None:
         return None
-    if read.metric and role != "evaluation":
-        document.complain((*at, "metric"), "metric belongs to the evaluation data")
-    if read.metric and read.metric not in TASKS and not FUNCTION.fullmatch(read.metric):
-        document.complain((*at, "metric"), f"unknown metric {read.metric!r}{meant(read.metric, TASKS)}"
-                                           ", or module:function")
-    if read.samples is not None and read.samples < 1:
-        document.complain((*at, "samples"), f"samples: at least 1, not {read.samples}")
-    if read.std == 0:
-        document.complain((*at, "std"), "std: the samples are divided by it, so not 0")
+    for key, problem in _mistakes(read, str(at[-1])):
+        document.complain((*at, key), problem)
     path = folder / read.data
-    is_function = bool(FUNCTION.fullmatch(read.data)) and not path.exists()
-    origin = _code(document, folder, read.data, (*at, "data")) if is_function else Origin(path)
-    if not is_function and not path.exists():
+    function = read.data if FUNCTION.fullmatch(read.data) and not path.exists() else ""
+    origin: Origin | None = Origin(path)
+    if function:
+        origin = _code(document, folder, function, (*at, "data"))
+    elif not path.exists():
         document.complain((*at, "data"), f"data: there is no {path}")
-    if origin is None:
-        return None
     samples = Samples(
-        role=role, count=read.samples, seed=read.seed, mean=read.mean, std=read.std,
-        labels=LABELS.get(read.metric, "any"), function=read.data if is_function else "")
-    return DataSet(origin, samples), read.metric
+        role=cast("Role", at[-1]), count=read.samples, seed=read.seed, mean=read.mean, std=read.std,
+        labels=LABELS.get(read.metric, "any"), function=function)
+    return (DataSet(origin, samples), read.metric) if origin else None
+
+
+def _mistakes(read: DataFile, role: str) -> Iterator[tuple[str, str]]:
+    if read.metric and role != "evaluation":
+        yield "metric", "metric belongs to the evaluation data"
+    elif read.metric and read.metric not in TASKS and not FUNCTION.fullmatch(read.metric):
+        yield "metric", f"unknown metric {read.metric!r}{meant(read.metric, TASKS)}, or module:function"
+    if read.samples is not None and read.samples < 1:
+        yield "samples", f"samples: at least 1, not {read.samples}"
+    if read.std == 0:
+        yield "std", "std: the samples are divided by it, so not 0"
 
 
 def _code(document: Document, folder: Path, function: str, at: Place) -> Origin | None:
@@ -274,9 +278,18 @@ def _targets(
     return found, documents
 
 
-def _rungs(shared: list[Any], entry: TargetEntry, index: int) -> tuple[Sequence[Any], Place]:
-    """The ladder that holds for a target, and where it stands."""
-    return (entry.ladder, ("targets", index, "ladder")) if entry.ladder else (shared, ("ladder",))
+def _ladders(
+    document: Document, entries: Sequence[TargetEntry | None], targets: Mapping[str, Target]
+) -> dict[str, tuple[Entry, ...]]:
+    """The ladder of each target: its own, or the one that all share."""
+    shared = _part(document, "ladder", list)
+    found = {}
+    for index, entry in enumerate(entries):
+        if entry and entry.target in targets:
+            own: Place = ("targets", index, "ladder")
+            values, at = (entry.ladder, own) if entry.ladder else (shared, ("ladder",))
+            found[entry.target] = tuple(_ladder(document, targets[entry.target].format, values, at))
+    return found
 
 
 def _ladder(

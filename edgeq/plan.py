@@ -7,9 +7,9 @@ the key of what it makes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeq.decode import meant
 from edgeq.errors import ConfigError
@@ -20,6 +20,8 @@ from edgeq.meters import Meter
 from edgeq.pipeline import DataSet, Entry, Model, Pipeline, Role
 from edgeq.recipes import Recipe
 from edgeq.target import Target
+
+T = TypeVar("T", Model, Target)
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,9 @@ def plan(pipeline: Pipeline, chosen: Chosen) -> tuple[Job, ...]:
 
     Raises ConfigError for an unknown name, a job that no gate judges, and one with no rung left.
     """
-    _known(chosen.targets, [target.name for target in pipeline.targets], "target")
-    _known(chosen.models, [model.name for model in pipeline.models], "model")
-    jobs = tuple(
-        _job(pipeline, model, target, chosen)
-        for model in pipeline.models if not chosen.models or model.name in chosen.models
-        for target in pipeline.targets if not chosen.targets or target.name in chosen.targets)
+    targets = _named(pipeline.targets, chosen.targets, "target")
+    models = _named(pipeline.models, chosen.models, "model")
+    jobs = tuple(_job(pipeline, model, target, chosen) for model in models for target in targets)
     if problems := [problem for job in jobs for problem in _problems(job)]:
         raise ConfigError("\n".join(problems),
                           "change the ladder or the gates in pipeline.yaml, or the target")
@@ -146,8 +145,11 @@ def _problems(job: Job) -> Iterator[str]:
         yield f"{job}: the target can take no rung of the ladder ({reasons})"
 
 
-def _known(asked: Collection[str], known: list[str], what: str) -> None:
+def _named(known: Sequence[T], asked: Collection[str], what: str) -> list[T]:
+    """Those of `known` whose names are `asked`, or all; ConfigError for a name that is not there."""
+    names = [each.name for each in known]
     for name in asked:
-        if name not in known:
-            raise ConfigError(f"the pipeline has no {what} {name!r}{meant(name, known)}",
+        if name not in names:
+            raise ConfigError(f"the pipeline has no {what} {name!r}{meant(name, names)}",
                               f"add it to pipeline.yaml, or leave out --{what}")
+    return [each for each in known if not asked or each.name in asked]

@@ -16,7 +16,10 @@ from typing import Any
 
 from edgeq.errors import ConfigError
 
-LAYERS_WITH_CODE = frozenset({"Lambda", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "TFSMLayer"})
+LAYERS_WITH_CODE = {
+    "__lambda__": "a lambda", "Lambda": "a Lambda layer", "FlaxLayer": "a FlaxLayer",
+    "JaxLayer": "a JaxLayer", "TFSMLayer": "a TFSMLayer", "TorchModuleWrapper": "a pickled Torch module",
+}
 KERAS_MARKS = frozenset({"__tensor__", "__keras_tensor__", "__numpy__", "__bytes__", "__ellipsis__",
                          "__typespec__", "__tuple__", "__complex__", "slice", "dtype"})
 CALLS = frozenset({"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod",
@@ -73,8 +76,8 @@ def code_in_keras(config: Any) -> Iterator[str]:
     """What in a Keras 3 configuration is code: lambdas, and classes of other packages."""
     for entry in _entries(config):
         name, module = entry["class_name"], entry.get("module")
-        if name in LAYERS_WITH_CODE or name == "__lambda__":
-            yield f"a {name} layer" if name != "__lambda__" else "a lambda"
+        if name in LAYERS_WITH_CODE:
+            yield LAYERS_WITH_CODE[name]
         elif module not in (None, "builtins") and module.split(".")[0] != "keras":
             yield f"the class {module}.{name}"
         elif ">" in str(entry.get("registered_name") or "") or name == "function":
@@ -85,8 +88,8 @@ def code_in_keras2(config: Any, known: Collection[str]) -> Iterator[str]:
     """What in a Keras 2 configuration is code; `known` are the classes that Keras itself has."""
     for entry in _entries(config):
         name = entry["class_name"]
-        if name in LAYERS_WITH_CODE or name == "__lambda__":
-            yield f"a {name} layer" if name != "__lambda__" else "a lambda"
+        if name in LAYERS_WITH_CODE:
+            yield LAYERS_WITH_CODE[name]
         elif name in CALLS:
             yield from _calls_with_code(entry)
         elif name not in known and name not in KERAS_MARKS:
