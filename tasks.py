@@ -15,9 +15,9 @@ def build(c: Context, target: list[str], model: list[str], args: str = "") -> No
 
 
 @task
-def test(c: Context, args: str = "") -> None:
-    """Run the tests (`--args` goes on to pytest)."""
-    _run(c, f"python -m pytest {args}")
+def test(c: Context) -> None:
+    """Run the tests."""
+    _run(c, "python -m pytest")
 
 
 @task

@@ -26,9 +26,9 @@ class Order:
     pipeline: Path
     targets: tuple[str, ...]
     models: tuple[str, ...]
-    output: Path
     store: Path
-    workers: int
+    output_dir: Path = Path("build")
+    jobs: int = 1
     frozen: bool = False
     measure: bool = False
     require_compiled: bool = False
@@ -51,14 +51,14 @@ def planned(order: Order) -> Planned:
 
 def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict[str, Any]]:
     """Build what was ordered and deliver it; the report, and what report.json holds."""
-    ready(order.output)
-    with Workers(order.store, order.workers, planned.timeout_s) as workers:
+    ready(order.output_dir)
+    with Workers(order.store, order.jobs, planned.timeout_s) as workers:
         store = Store(order.store.absolute(), None if order.frozen else workers.make)
         results = flow.build(planned.jobs, flow.Bench(
             store, _metered(workers), tell, order.require_compiled))
     used = [maker for job in planned.jobs for maker in makers(job)]
     report = Report(results, doctor.edgeq_version(), doctor.host(), doctor.versions(used))
-    return report, deliver(report, store, order.output)
+    return report, deliver(report, store, order.output_dir)
 
 
 def looked_up(order: Order, planned: Planned) -> tuple[Result, ...]:

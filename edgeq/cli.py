@@ -11,123 +11,116 @@ import json
 import os
 import sys
 from dataclasses import fields
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-import typer
+import click
 from rich.console import Console
 from rich.table import Table
 
-from edgeq import __version__, building, console, inspection, lint
+from edgeq import __version__, building, console, inspection
+from edgeq import lint as linter
 from edgeq.deliver import write
 from edgeq.doctor import findings, frontends_and_recipes
 from edgeq.errors import ConfigError, EdgeqError, ToolError
 from edgeq.graph import read
 from edgeq.junit import junit as as_junit
 from edgeq.recipes import RECIPES
-from edgeq.schema import schema
+from edgeq.schema import schema as pipeline_schema
 from edgeq.target import all_of, find
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="Quantize, compile and prove models for edge targets.")
 out = console.wide(Console())
 err = Console(stderr=True)
 
-PipelineFile = Annotated[Path, typer.Argument(help="the pipeline to build", show_default=True)]
-Targets = Annotated[list[str] | None, typer.Option("--target", help="only this target (repeatable)")]
-Models = Annotated[list[str] | None, typer.Option("--model", help="only this model (repeatable)")]
-StoreFolder = Annotated[Path | None, typer.Option(
-    "--store", help="where artifacts are kept [default: $EDGEQ_STORE, else ~/.cache/edgeq]")]
-DEFAULT = Path("pipeline.yaml")
+FILE = click.Path(path_type=Path)
+PIPELINE = click.argument("pipeline", type=FILE, default=Path("pipeline.yaml"))
+TARGETS = click.option("--target", "targets", multiple=True, help="Only this target (repeatable).")
+MODELS = click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
+STORE = click.option("--store", type=FILE, envvar="EDGEQ_STORE", show_envvar=True,
+                     default=lambda: Path.home() / ".cache/edgeq", show_default="~/.cache/edgeq",
+                     help="Where artifacts are kept.")
 
 
-class Format(StrEnum):
-    """How `edgeq lint` tells what it found."""
-
-    TEXT = "text"
-    JSON = "json"
-    SARIF = "sarif"
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="edgeq %(version)s")
+def cli() -> None:
+    """Quantize, compile and prove models for edge targets."""
 
 
-@app.command()
-def build(
-    pipeline: PipelineFile = DEFAULT,
-    target: Targets = None,
-    model: Models = None,
-    output_dir: Annotated[Path, typer.Option(help="where the results go")] = Path("build"),
-    store: StoreFolder = None,
-    jobs: Annotated[int, typer.Option(min=1, help="worker processes")] = os.cpu_count() or 1,
-    frozen: Annotated[bool, typer.Option("--frozen", help="make nothing: fail instead")] = False,
-    measure: Annotated[bool, typer.Option("--measure", help="take every live measurement")] = False,
-    require_compiled: Annotated[bool, typer.Option(
-        "--require-compiled", help="fail where a compiler is missing")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write report.json here too")] = None,
-    junit: Annotated[Path | None, typer.Option(help="write the JUnit XML here too")] = None,
-) -> None:
+@cli.command()
+@PIPELINE
+@TARGETS
+@MODELS
+@click.option("--output-dir", type=FILE, default=Path("build"), show_default=True,
+              help="Where the results go.")
+@STORE
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True,
+              help="Worker processes.")
+@click.option("--frozen", is_flag=True, help="Make nothing: fail instead.")
+@click.option("--measure", is_flag=True, help="Take every live measurement.")
+@click.option("--require-compiled", is_flag=True, help="Fail where a compiler is missing.")
+@click.option("--json", "json_file", type=FILE, help="Write report.json here too.")
+@click.option("--junit", "junit_file", type=FILE, help="Write the JUnit XML here too.")
+def build(json_file: Path | None, junit_file: Path | None, **ordered: Any) -> None:
     """Build and judge what the pipeline declares."""
-    order = building.Order(
-        pipeline, tuple(target or ()), tuple(model or ()), output_dir, _store(store), jobs,
-        frozen=frozen, measure=measure, require_compiled=require_compiled)
+    order = building.Order(**ordered)
     planned = building.planned(order)
     with console.progress(err, len(planned.jobs)) as tell:
         report, content = building.build(order, planned, tell)
     if json_file:
         write(json_file, json.dumps(content, indent=1))
-    if junit:
-        write(junit, as_junit(report))
+    if junit_file:
+        write(junit_file, as_junit(report))
     out.print(console.verdicts(report))
     for remark in console.remarks(report):
-        out.print(remark, highlight=False, markup=False)
-    raise typer.Exit(report.exit_code)
+        _say(remark)
+    sys.exit(report.exit_code)
 
 
-@app.command()
-def plan(
-    pipeline: PipelineFile = DEFAULT, target: Targets = None, model: Models = None,
-    store: StoreFolder = None,
-) -> None:
+@cli.command()
+@PIPELINE
+@TARGETS
+@MODELS
+@STORE
+def plan(**ordered: Any) -> None:
     """Say what would be made, what the store has already, and why a rung is skipped."""
-    order = building.Order(pipeline, tuple(target or ()), tuple(model or ()), Path("build"),
-                           _store(store), 1, frozen=True)
+    order = building.Order(**ordered, frozen=True)
     planned = building.planned(order)
     out.print(console.jobs(planned.jobs, building.looked_up(order, planned)))
 
 
-@app.command("lint")
-def lint_model(
-    model: Annotated[Path, typer.Argument(help="a quantized .tflite")],
-    target: Annotated[str, typer.Option(help="the target whose rules are applied")],
-    format_: Annotated[Format, typer.Option("--format")] = Format.TEXT,
-) -> None:
-    """Check every operator of a .tflite against the rules of a target; 1 if one stays unmapped."""
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--target", required=True, help="The target whose rules are applied.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text")
+def lint(model: Path, target: str, form: str) -> None:
+    """Check every operator of a quantized .tflite against a target's rules; 1 if one stays unmapped."""
     rules = find(Path(), target).rules
     if rules is None:
         raise ConfigError(f"target {target} has no operator rules", "see `edgeq targets`")
-    found = lint.lint(read(model), rules)
-    if format_ is Format.TEXT:
-        out.print(lint.as_text(found, model.name), highlight=False, markup=False)
+    found = linter.lint(read(model), rules)
+    if form == "text":
+        _say(linter.as_text(found, model.name))
     else:
-        present = lint.as_json if format_ is Format.JSON else lint.as_sarif
-        _print_json(present(found, model.name, target))
-    raise typer.Exit(0 if found.mapped == found.total else 1)
+        present = linter.as_json if form == "json" else linter.as_sarif
+        _say(json.dumps(present(found, model.name, target), indent=1))
+    sys.exit(0 if found.mapped == found.total else 1)
 
 
-@app.command()
-def inspect(
-    model: Annotated[Path, typer.Argument(help="a .tflite file")],
-    as_json: Annotated[bool, typer.Option("--json", help="for a machine")] = False,
-) -> None:
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="For a machine.")
+def inspect(model: Path, as_json: bool) -> None:
     """List a .tflite's operators, tensors, quantization, sizes and multiply-accumulates."""
     described = inspection.described(model)
     if as_json:
-        _print_json(described)
+        _say(json.dumps(described, indent=1))
     else:
         out.print(console.operators(described))
-        out.print(console.totals(described), highlight=False)
+        _say(console.totals(described))
 
 
-@app.command()
+@cli.command()
 def doctor() -> None:
     """Say which tools are found, which targets can be built and run here, and what to install."""
     table = Table("target", "can be built and run here", "found", header_style="bold")
@@ -142,13 +135,13 @@ def doctor() -> None:
     out.print(table)
 
 
-@app.command("schema")
-def print_schema() -> None:
+@cli.command()
+def schema() -> None:
     """Print the JSON Schema of pipeline.yaml."""
-    _print_json(schema())
+    _say(json.dumps(pipeline_schema(), indent=1))
 
 
-@app.command()
+@cli.command()
 def targets() -> None:
     """List the targets that a pipeline here may name."""
     table = Table("target", "takes", "description", header_style="bold")
@@ -157,7 +150,7 @@ def targets() -> None:
     out.print(table)
 
 
-@app.command()
+@cli.command()
 def recipes() -> None:
     """List the recipes that a ladder may name, and what each may be told."""
     table = Table("recipe", "format", "options", "description", header_style="bold")
@@ -167,19 +160,10 @@ def recipes() -> None:
     out.print(table)
 
 
-@app.callback(invoke_without_command=True)
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
-) -> None:
-    if version:
-        out.print(f"edgeq {__version__}", highlight=False)
-        raise typer.Exit
-
-
 def main() -> None:
     """Run the command line; every error becomes words and an exit code, never a traceback."""
     try:
-        app()
+        cli()
     except EdgeqError as error:
         _complain(error)
         sys.exit(error.exit_code)
@@ -194,13 +178,9 @@ def main() -> None:
         sys.exit(ToolError.exit_code)
 
 
-def _store(given: Path | None) -> Path:
-    named = given or os.environ.get("EDGEQ_STORE")
-    return Path(named) if named else Path.home() / ".cache" / "edgeq"
-
-
-def _print_json(value: object) -> None:
-    out.print(json.dumps(value, indent=1), highlight=False, markup=False, soft_wrap=True)
+def _say(text: str) -> None:
+    """Print `text` as it is: no markup, no colours, no folding."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _complain(error: EdgeqError) -> None:

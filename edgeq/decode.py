@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -24,7 +25,7 @@ T = TypeVar("T")
 Place = tuple[str | int, ...]
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,250}")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
          "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -65,7 +66,7 @@ class Document:
             wanted, _, place = str(error).partition(" - at ")
             where = f" at {place.strip('`')}" if place else ""
             if "enum" in wanted:
-                wanted = f"Expected one of {', '.join(map(str, get_args(kind)))}"
+                wanted = f"Expected one of {', '.join(_choices(kind))}"
             self.complain(at, f"{_name(at)}{where}: {wanted[0].lower()}{wanted[1:]}; found {value!r}")
         return None
 
@@ -95,9 +96,11 @@ class Document:
             for event in yaml.parse(text, Loader=LOADER):
                 if isinstance(event, yaml.AliasEvent):
                     self.complain_in(_line(event.start_mark), "aliases are not read: write it out")
-            return None if self._problems else yaml.compose(text, Loader=LOADER)
+            raise_all([self])
+            return yaml.compose(text, Loader=LOADER)
         except yaml.MarkedYAMLError as error:
-            raise ConfigError(f"{self.path}:{_line(error.problem_mark)}: {error.problem}",
+            said = " ".join(filter(None, (error.context, error.problem)))
+            raise ConfigError(f"{self.path}:{_line(error.problem_mark)}: {said}",
                               "mend the YAML") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{self.path}: {getattr(error, 'strerror', None) or error}",
@@ -130,12 +133,17 @@ class Document:
 
 
 def scalar(text: str) -> str | int | float | bool | None:
-    """A plain scalar by YAML 1.2's core schema (https://yaml.org/spec/1.2.2, 10.3.2)."""
+    """A plain scalar by YAML 1.2's core schema (https://yaml.org/spec/1.2.2, 10.3.2).
+
+    A number beyond what a float holds stays text, and so do `.inf` and `.nan`: nothing takes them.
+    """
     if text in WORDS:
         return WORDS[text]
     if INTEGER.fullmatch(text):
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    return float(text) if FLOAT.fullmatch(text) else text
+    if FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
+    return text
 
 
 @functools.cache
@@ -158,6 +166,14 @@ def raise_all(documents: Iterable[Document]) -> None:
     if problems:
         raise ConfigError("\n".join(problems),
                           "`edgeq schema` prints what may stand where")
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """The words that the type `kind` admits, in whatever it wraps them."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return tuple(map(str, parts))
+    return tuple(word for part in parts for word in _choices(part))
 
 
 def _line(mark: Any) -> int:

@@ -54,11 +54,14 @@ def deliver(report: Report, store: Store, folder: Path) -> dict[str, Any]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all; ConfigError where that cannot be."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write `text` to `path`, a file whole or not at all; ConfigError where that cannot be."""
+    draft = path.parent / f".{path.name}.{os.getpid()}"
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")  # /dev/stdout, a pipe: not ours to replace
+        else:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)

@@ -151,7 +151,7 @@ def make(recipe: Recipe, job: Job, prepared: Prepared, bench: Bench) -> dict[str
     quantized = store.make(recipe.quantize, *(given[name] for name in recipe.inputs))
     program = store.make(job.target.backend.compile, quantized)
     if bench.require_compiled and (notice := notice_in(store.path(program))):
-        raise ToolError(notice, "install the compiler, or build without --require-compiled")
+        raise ToolError("the program is not compiled, and --require-compiled asks for it", notice)
     outputs = store.make(job.target.runner.run, program, given["evaluation"])
     scores = store.make(job.model.scoring.measure, outputs, prepared.reference, given["evaluation"],
                         prepared.metric)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from edgeq.report import Report, Result
+
+UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # what a tool prints, and XML 1.0 has no way to say
 
 
 def junit(report: Report) -> str:
@@ -20,7 +23,8 @@ def junit(report: Report) -> str:
         document.add_testsuite(suite)
     document.update_statistics()
     text = document.tostring()
-    return text.decode("utf-8") if isinstance(text, bytes) else str(text)
+    written = text.decode("utf-8") if isinstance(text, bytes) else str(text)
+    return UNFIT.sub("\ufffd", written)
 
 
 def _cases(result: Result) -> Iterator[object]:

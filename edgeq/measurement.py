@@ -8,6 +8,7 @@ The one rule: a value always says where it comes from. `measured` was read on th
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -85,7 +86,9 @@ def value_of(
     n: int | None = None,
     aggregation: str | None = None,
 ) -> Value:
-    """A figure for `metric`, in the unit that METRICS gives it."""
+    """A figure for `metric`, in the unit that METRICS gives it; NaN and infinity are no figures."""
+    if not math.isfinite(value):
+        return unavailable(metric, f"it came out as {float(value)}")
     return Value(float(value), METRICS[metric].unit, source, n, aggregation)
 
 
@@ -127,4 +130,7 @@ def quantity(text: str | float, unit: Unit) -> float:
     if suffix not in SCALES[unit]:
         known = ", ".join(s for s in SCALES[unit] if s) or "none, a plain number"
         raise ValueError(f"unknown unit {suffix!r} in {text!r}; a metric in {unit} takes: {known}")
-    return float(number) * SCALES[unit][suffix]
+    scaled = float(number) * SCALES[unit][suffix]
+    if not math.isfinite(scaled):
+        raise ValueError(f"{text!r} is too large")
+    return scaled

@@ -20,11 +20,12 @@ PACKAGE = Path(__file__).parent
 def imported(file: Path, root: Path) -> tuple[Path, ...]:
     """The files below `root`'s parent that `file` imports anywhere in its text, sorted.
 
-    `root` is a package folder, or a plain folder of modules whose names start there.
+    `root` is our own package, or a folder of the user's, where the names of modules start.
     """
-    base = root.parent if (root / "__init__.py").exists() else root
+    base = root.parent if root == PACKAGE else root
+    package = file.parent.relative_to(base).parts if base in file.parents else ()
     tree = ast.parse(file.read_bytes(), filename=str(file))
-    names = {name for statement in _statements(tree.body) for name in _names(statement)}
+    names = {name for statement in _statements(tree.body) for name in _names(statement, package)}
     found = {path for name in names if (path := _file_of(name, base)) and root in path.parents}
     return tuple(sorted(found - {file}))
 
@@ -61,12 +62,15 @@ def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
             yield from _statements(getattr(statement, block, ()))
 
 
-def _names(node: ast.AST) -> Iterator[str]:
+def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """The full names that a statement in a module of `package` may import."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        yield node.module
+    elif isinstance(node, ast.ImportFrom):
+        above = package[: len(package) + 1 - node.level] if node.level else ()
+        module = ".".join((*above, *filter(None, [node.module])))
+        yield from (f"{module}.{alias.name}" for alias in node.names)
+        yield module
 
 
 def _file_of(name: str, base: Path) -> Path | None:

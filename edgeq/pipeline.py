@@ -74,7 +74,7 @@ class TargetEntry:
     """A target in pipeline.yaml, where it is more than a name: it may carry its own ladder."""
 
     target: str
-    ladder: tuple[Any, ...] = ()
+    ladder: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,11 @@ def load(path: Path) -> Pipeline:
                for i, entry in enumerate(_part(document, "targets", list))]
     targets, documents = _targets(document, folder, entries)
     ladders = _ladders(document, entries, targets)
-    gates = _kept(_gate(document, value, i, (targets, named))
+    asked = {entry.target: entry for entry in entries if entry}
+    gates = _kept(_gate(document, value, i, (asked, named))
                   for i, value in enumerate(_part(document, "gates", list)))
+    if read and read.timeout_s <= 0:
+        document.complain(("timeout_s",), f"timeout_s: more than 0, not {read.timeout_s:g}")
     raise_all([document, *documents])
     return Pipeline(models, tuple(targets.values()), ladders, gates, read.timeout_s if read else 0.0)
 
@@ -200,7 +203,7 @@ def _sets(
     """The data sets of a model and the metric that each names, read even where the rest is wrong."""
     given: dict[str, Any] = model if isinstance(model, dict) else {}
     read = {role: _data(document, folder, given[role], (*at, role))
-            for role in ROLES if given.get(role) is not None}
+            for role in ROLES if role in given}
     return {role: found for role, found in read.items() if found}
 
 
@@ -230,6 +233,10 @@ def _mistakes(read: DataFile, role: str) -> Iterator[tuple[str, str]]:
         yield "metric", f"unknown metric {read.metric!r}{meant(read.metric, TASKS)}, or module:function"
     if read.samples is not None and read.samples < 1:
         yield "samples", f"samples: at least 1, not {read.samples}"
+    if read.seed < 0:
+        yield "seed", f"seed: at least 0, not {read.seed}"
+    if not read.data:
+        yield "data", "data is empty: name a file, a folder of images, or module:function"
     if read.std == 0:
         yield "std", "std: the samples are divided by it, so not 0"
 
@@ -247,7 +254,7 @@ def _code(document: Document, folder: Path, function: str, at: Place) -> Origin 
     try:
         return Origin(folder, reached(file, folder))
     except SyntaxError as error:
-        document.complain(at, f"{at[-1]}: {file}:{error.lineno}: {error.msg}")
+        document.complain(at, f"{at[-1]}: {error.filename or file}:{error.lineno or 1}: {error.msg}")
         return None
 
 
@@ -268,6 +275,9 @@ def _targets(
             continue
         if entry.target not in files:
             document.complain(at, f"unknown target {entry.target!r}{meant(entry.target, files)}")
+        elif not NAME.fullmatch(entry.target) or entry.target == "failed":
+            document.complain(at, f"{entry.target!r} is no name for a target: use a-z, 0-9, '.', '_' and "
+                                  "'-'; and build/failed is the place of what did not pass")
         elif entry.target in found:
             document.complain(at, f"target {entry.target!r} is named twice")
         else:
@@ -287,7 +297,9 @@ def _ladders(
     for index, entry in enumerate(entries):
         if entry and entry.target in targets:
             own: Place = ("targets", index, "ladder")
-            values, at = (entry.ladder, own) if entry.ladder else (shared, ("ladder",))
+            values, at = (shared, ("ladder",)) if entry.ladder is None else (entry.ladder, own)
+            if entry.ladder == ():
+                document.complain(own, "ladder is empty: leave it out for the one that all share")
             found[entry.target] = tuple(_ladder(document, targets[entry.target].format, values, at))
     return found
 
@@ -299,7 +311,7 @@ def _ladder(
     for index, value in enumerate(values):
         options = dict(value) if isinstance(value, dict) else {"recipe": value}
         name = options.pop("recipe", None)
-        if name not in names:
+        if str(name) not in names:
             document.complain((*at, index), f"unknown recipe {name!r}{meant(str(name), sorted(names))}")
         elif (model_format, name) not in RECIPES:
             yield Entry(name, options, None)
@@ -323,10 +335,12 @@ def _gate(
             if name not in known_names:
                 document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, known_names)}")
     limits = {key: _limit(document, read, key, at) for key in ("min", "max")}
+    gate = Gate(read.metric, limits["min"], limits["max"], read.targets, read.models, read.allow)
     if read.min is None and read.max is None:
         document.complain(at, f"the gate on {read.metric} has neither min nor max")
-        return None
-    return Gate(read.metric, limits["min"], limits["max"], read.targets, read.models, read.allow)
+    elif gate.min is not None and gate.max is not None and gate.min > gate.max:
+        document.complain(at, f"nothing passes the gate on {read.metric}: its min is above its max")
+    return gate
 
 
 def _limit(document: Document, read: GateFile, key: str, at: Place) -> float | None:

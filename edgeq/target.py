@@ -89,6 +89,8 @@ def read_target(file: Path) -> tuple[Target | None, Document]:
     read = document.read(TargetFile, document.value)
     if read is None:
         return None, document
+    if read.samples is not None and read.samples < 1:
+        document.complain(("samples",), f"samples: at least 1, not {read.samples}")
     backend = role(document, BACKENDS, read.backend, ("backend",))
     runner = role(document, RUNNERS, read.runner, ("runner",))
     meters = [role(document, METERS, each, ("meters", i)) for i, each in enumerate(read.meters)]
@@ -106,7 +108,7 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
     """The extension that `value` names in `table`, its fields from the rest of the mapping."""
     given: dict[str, Any] = {**value} if isinstance(value, dict) else {"name": value}
     name = given.pop("name", None)
-    if name not in table:
+    if str(name) not in table:
         document.complain(at, f"{at[-1]}: unknown name {name!r}{meant(str(name), table)}")
         return None
     return document.read(table[name], given, at)

@@ -134,7 +134,7 @@ def test_success_with_zero_subgraphs_maps_nothing(rules, quantized, out, play):
     assert program.costs_in(out)["mapped_ops_ratio"].value == 0
 
 
-@pytest.mark.parametrize("log, reason", [
+@pytest.mark.parametrize(("log", "reason"), [
     ("fail_large_activations_v16", "large activation tensors"),
     ("fail_dynamic_v16", "dynamic-sized tensors"),
     ("fail_version_v15", "'DEPTH_TO_SPACE' version '2'"),
@@ -146,7 +146,7 @@ def test_a_fault_of_the_model_is_refused_in_the_compilers_words(rules, quantized
         compiler(rules).compile(out, quantized)
 
 
-@pytest.mark.parametrize("plays, reason", [
+@pytest.mark.parametrize(("plays", "reason"), [
     ("crash", "SIGSEGV"),
     ("fail_internal_v14", "no reason"),
     ("fail_silent_v16", "no reason"),
@@ -183,7 +183,7 @@ def test_without_a_compiler_the_checked_model_is_shipped(rules, quantized, out):
     assert json.loads((out / "lint.json").read_text())["mapped"] == 3
 
 
-@pytest.mark.parametrize("names, given, reason", [
+@pytest.mark.parametrize(("names", "given", "reason"), [
     (["RELU"], {"dtype": "FLOAT32"}, "quantized"),
     (["GELU"], {}, "GELU version 1: the compiler knows no such operator"),
     (["QUANTIZE"], {"version": 3}, "QUANTIZE version 3: the compiler reads it up to version 2"),
@@ -227,7 +227,7 @@ def test_the_target_hands_its_rules_to_the_backend(rules):
     assert target.precisions == ("int8",)
 
 
-@pytest.mark.parametrize("text, bytes_", [
+@pytest.mark.parametrize(("text", "bytes_"), [
     ("3.33MiB", 3491758), ("0.00B", 0), ("604.50KiB", 619008), ("1.00GiB", 2**30), ("31", 31),
     ("", None), ("many", None), ("-1B", None),
 ])

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_what_is_mapped(rules, graph):
     assert found.mapped == found.total == 1
 
 
-@pytest.mark.parametrize("rule, graph", [
+@pytest.mark.parametrize(("rule", "graph"), [
     ("unsupported", one("ARG_MAX", IMAGE, integers(3))),
     ("unsupported", one("HARD_SWISH", IMAGE)),
     ("unsupported", one("CUSTOM:TFLite_Detection_PostProcess", IMAGE)),
@@ -140,7 +141,8 @@ def test_what_is_mapped(rules, graph):
     ("batch-axis", one("PAD", IMAGE, integers(0, 1, 0, 0, 0, 0, 0, 0))),
     ("channel-multiple", one("MEAN", values(1, 8, 8, 3), integers(3), output=values(1, 8, 8))),
     ("size", one("MEAN", values(1, 256, 128, 3), integers(1, 2), output=values(1, 3))),
-    ("strides", one("STRIDED_SLICE", IMAGE, integers(0, 0, 0, 0), integers(1, 8, 8, 4), integers(1, 1, 1, 2))),
+    ("strides", one("STRIDED_SLICE", IMAGE, integers(0, 0, 0, 0), integers(1, 8, 8, 4),
+                    integers(1, 1, 1, 2))),
     ("size", one("RESIZE_BILINEAR", values(1, 1, 1, 256), integers(33, 33), output=values(1, 33, 33, 256))),
     ("size", one("RESIZE_NEAREST_NEIGHBOR", IMAGE, integers(512, 512), output=values(1, 512, 512, 32))),
     ("size", one("TRANSPOSE", values(1, 224, 224, 4), integers(0, 3, 1, 2))),
@@ -166,16 +168,18 @@ def test_a_broken_rule_says_what_was_found_and_what_was_wanted(rules):
     assert str(rules.operators["SOFTMAX"].max_innermost) in reason
 
 
-@pytest.mark.parametrize("rule, message, graph", [
+@pytest.mark.parametrize(("rule", "message", "graph"), [
     ("unparsed-version", "reads it up to version 2", one("QUANTIZE", IMAGE, version=3)),
-    ("unparsed-version", "reads it up to version 3", one("TRANSPOSE_CONV", IMAGE, FILTER, IMAGE, version=4)),
+    ("unparsed-version", "reads it up to version 3",
+     one("TRANSPOSE_CONV", integers(1, 8, 8, 4), FILTER, IMAGE, version=4, output=IMAGE)),
     ("unparsed-version", "reads it up to version 9", one("FULLY_CONNECTED", *DENSE, version=12)),
     ("unparsed-version", "knows no such operator", one("GELU", IMAGE)),
     ("unknown-custom", "'Atan'", one("CUSTOM:Atan", IMAGE)),
     ("already-compiled", "already", one("CUSTOM:edgetpu-custom-op", IMAGE)),
     ("dynamic-shapes", "at run time", one("RESHAPE", IMAGE, values(2, dtype="INT32"))),
     ("dynamic-shapes", "leaves dimensions open", one("RELU", values(1, 1, 1, 3, signature=(1, -1, -1, 3)))),
-    ("not-quantized", "FLOAT32", one("RELU", values(1, 8, dtype="FLOAT32"), output=values(1, 8, dtype="FLOAT32"))),
+    ("not-quantized", "FLOAT32",
+     one("RELU", values(1, 8, dtype="FLOAT32"), output=values(1, 8, dtype="FLOAT32"))),
 ])
 def test_what_the_compiler_refuses_as_a_whole(rules, rule, message, graph):
     found = lint(graph, rules)
@@ -194,7 +198,7 @@ def test_a_refused_file_keeps_the_reasons_of_its_operators(rules):
     assert [each.rule for each in found.left] == ["compilation-refused", "unsupported", "compilation-refused"]
 
 
-@pytest.mark.parametrize("rule, level, graph", [
+@pytest.mark.parametrize(("rule", "level", "graph"), [
     ("open-batch", "warning", one("RELU", values(1, 8, signature=(-1, 8)))),
     ("rank", "warning", one("RELU", values(30, 8, 8, 4))),
     ("constant-parameters", "warning", one("CONV_2D", IMAGE, values(4, 3, 3, 4), BIAS)),
@@ -224,7 +228,7 @@ def chain(*edges):
     return sketch.graph()
 
 
-@pytest.mark.parametrize("edges, unsupported, expected", [
+@pytest.mark.parametrize(("edges", "unsupported", "expected"), [
     ([[0], [1], [2]], set(), {0, 1, 2}),
     ([[0], [1], [2]], {1}, {0}),
     ([[0], [1], [2]], {2}, {0, 1}),
@@ -264,7 +268,8 @@ def test_followers_name_what_they_follow(rules):
     assert found.left_by_type == {"LEAKY_RELU": 1, "RELU": 1}
 
 
-@pytest.mark.parametrize("count, expected", [(1, 16), (16, 16), (17, 32), (64, 64), (65, 128), (1001, 1024)])
+@pytest.mark.parametrize(("count", "expected"), [
+    (1, 16), (16, 16), (17, 32), (64, 64), (65, 128), (1001, 1024)])
 def test_channels_are_rounded_up(rules, count, expected):
     assert channels(count, rules.parameters) == expected
 
@@ -299,7 +304,7 @@ def test_real_models_are_placed_as_by_the_compiler(rules, row):
 
 
 @needs_bench
-@pytest.mark.parametrize("name, bytes_", [
+@pytest.mark.parametrize(("name", "bytes_"), [
     ("deeplabv3_mnv2_dm05_pascal_quant", 766720),
     ("posenet_mobilenet_v1_075_353_481_16_quant_decoder", 1444608),
     ("mobilenet_v1_0.25_128_quant", 566912),
@@ -356,13 +361,12 @@ def test_the_rules_can_be_a_key(rules):
 def test_every_rule_names_its_source_and_its_confidence(rules):
     content = OPERATORS.read_text(encoding="utf-8")
     assert all(f"  {letter}:" in content for letter in {each.confidence for each in rules.operators.values()})
-    assert "/work/" not in content
-    assert "/tmp/" not in content
+    assert re.findall(r"^  \w+: (?!https://)\S+$", content.split("confidence:")[0], re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("found, replacement, complaint", [
+@pytest.mark.parametrize(("found", "replacement", "complaint"), [
     ("max_innermost:", "max_inermost:", "did you mean 'max_innermost'"),
-    ("max_innermost: 16000", "max_innermost: many", "operators.SOFTMAX.max_innermost: "),
+    ("max_innermost: 16000", "max_innermost: many", "operators.SOFTMAX.max_innermost"),
     ("innermost_dimensions: 3", "inner: 3", "unknown key 'inner'"),
     ("  ADD: {", "  ADDD: {", "did you mean 'ADD'"),
     ("{confidence: B}", "{confidence: Z}", "confidence"),

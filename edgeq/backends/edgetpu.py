@@ -142,7 +142,7 @@ def heard(output: str) -> Said:
         version=version[1] if version else "",
         succeeded="Model compiled successfully" in output and "Compilation failed" not in output,
         statuses=tuple((name, int(count), status) for name, count, status in STATUS.findall(output)),
-        faults=tuple(dict.fromkeys("".join(groups) for groups in FAULT.findall(output))),
+        faults=tuple(dict.fromkeys("".join(groups).rstrip(".") for groups in FAULT.findall(output))),
         **figures)
 
 

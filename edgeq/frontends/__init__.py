@@ -34,4 +34,6 @@ SUFFIXES: Mapping[str, str] = {".keras": "keras", ".h5": "h5", ".hdf5": "h5", ".
 
 def kind_of(source: Path) -> str | None:
     """The frontend's name for the file or folder at `source`; None where nothing reads it."""
-    return "saved-model" if source.is_dir() else SUFFIXES.get(source.suffix.lower())
+    if source.is_dir():
+        return "saved-model" if (source / "saved_model.pb").exists() else None
+    return SUFFIXES.get(source.suffix.lower())

@@ -6,11 +6,11 @@ The one rule: a fact about the compiler is a field here, never a number in the c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeq.decode import Document, Place, meant
+from edgeq.decode import Document, meant
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ class RulesFile:
 
     sources: Mapping[str, str]
     confidence: Mapping[str, str]
-    model: ModelRules
-    operators: Mapping[str, OperatorRules]
+    model: Any
+    operators: Mapping[str, Any]
     unsupported: Mapping[str, str]
-    parameters: ParameterRules
+    parameters: Any
 
 
 def read_rules(file: Path) -> tuple[Rules | None, Document]:
@@ -127,28 +127,19 @@ def read_rules(file: Path) -> tuple[Rules | None, Document]:
     """
     document = Document(file)
     read = document.read(RulesFile, document.value)
-    if isinstance(document.value, dict):
-        _only_known_keys(document, document.value)
-    if read is None or document.problems:
-        return None, document
-    for name in read.operators.keys() - read.model.parsed.keys():
+    given = document.value if isinstance(document.value, dict) else {}
+    model = document.read(ModelRules, given.get("model", {}), ("model",))
+    parameters = document.read(ParameterRules, given.get("parameters", {}), ("parameters",))
+    operators = _operators(document, given.get("operators", {}))
+    for name in operators.keys() - model.parsed.keys() if model else ():
         document.complain(("operators", name), f"{name!r} is mapped, but not among model.parsed"
-                                               f"{meant(name, read.model.parsed)}")
-    if document.problems:
+                                               f"{meant(name, model.parsed if model else ())}")
+    if document.problems or read is None or model is None or parameters is None:
         return None, document
-    return Rules(read.model, read.operators, read.unsupported, read.parameters), document
+    return Rules(model, operators, read.unsupported, parameters), document
 
 
-def _only_known_keys(document: Document, value: Mapping[str, Any]) -> None:
-    """Complain about keys below the first level, which `Document.read` lets pass."""
-    operators = value.get("operators")
-    below: list[tuple[Place, object, type[Any]]] = [
-        (("model",), value.get("model"), ModelRules),
-        (("parameters",), value.get("parameters"), ParameterRules),
-        *((("operators", name), each, OperatorRules)
-          for name, each in (operators.items() if isinstance(operators, dict) else ())),
-    ]
-    for place, part, kind in below:
-        known = [each.name for each in fields(kind)]
-        for key in part.keys() - set(known) if isinstance(part, dict) else ():
-            document.complain((*place, key), f"unknown key {key!r}{meant(key, known)}")
+def _operators(document: Document, given: object) -> dict[str, OperatorRules]:
+    found = {name: document.read(OperatorRules, each, ("operators", name))
+             for name, each in given.items()} if isinstance(given, dict) else {}
+    return {name: rules for name, rules in found.items() if rules}

@@ -32,26 +32,32 @@ def main() -> int:
     parser.add_argument("model", type=Path, nargs="?")
     given = parser.parse_args()
     if given.version:
-        print(VERSION)
+        say(VERSION)
         return 0
     plays = os.environ.get("EDGETPU_STANDIN", "full_v16")
-    print(f"this is a stand-in for edgetpu_compiler, not the compiler; it plays {plays}", flush=True)
+    say(f"this is a stand-in for edgetpu_compiler, not the compiler; it plays {plays}")
     if not given.model.is_file():
-        print(f"Invalid model: {given.model}")
+        say(f"Invalid model: {given.model}")
         return 1
     log = (LOGS / f"{plays}.log").read_text() if (LOGS / f"{plays}.log").exists() else VERSION
-    print(log, flush=True)
+    say(log)
     misbehave(plays)
     if plays.startswith("fail"):
         return 1
     if plays in ("garbage", "nothing"):
-        print("Model compiled successfully in 1 ms.")
+        say("Model compiled successfully in 1 ms.")
     compiled = given.out_dir / f"{given.model.stem}_edgetpu.tflite"
     if plays == "garbage":
         compiled.write_bytes(b"this is no model")
     elif plays != "nothing":
         shutil.copyfile(os.environ["EDGETPU_STANDIN_COMPILED"], compiled)
     return 0
+
+
+def say(text: str) -> None:
+    """Print at once: a crash must not take what was said before it along."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def misbehave(plays: str) -> None:
