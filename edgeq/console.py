@@ -26,13 +26,13 @@ def verdicts(report: Report) -> Table:
     """A row a rung: what it scored, what it costs, and how each gate judged it."""
     table = Table("model", "target", "rung", "state", "accuracy", "drop", "n", "size",
                   header_style="bold")
-    table.add_column("verdicts", no_wrap=True)
+    table.add_column("verdicts", overflow="fold", min_width=40)
     for result in report.results:
         for rung in result.rungs or [Climbed("—", {}, "error")]:
             table.add_row(
                 result.model, result.target, named(rung.recipe, rung.options),
                 _state(rung), *_scores(rung.metrics), _size(rung.metrics),
-                "\n".join(map(_verdict, rung.verdicts)) or Text(rung.reason, no_wrap=False))
+                "\n".join(map(_verdict, rung.verdicts)) or Text(rung.reason.partition("\n")[0]))
     return table
 
 

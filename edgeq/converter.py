@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgeq.arrays import Array
 from edgeq.errors import ConfigError, Refused
 from edgeq.quantization import Static
 from edgeq.trust import h5_config
@@ -46,7 +46,7 @@ def convert(converter: Any) -> bytes:
     return converted
 
 
-def static(converter: Any, samples: NDArray[Any], wanted: Static) -> bytes:
+def static(converter: Any, samples: Array, wanted: Static) -> bytes:
     """What `converter` makes with weights and activations as `wanted`, ranges over `samples`.
 
     Raises Refused where `wanted` asks for a granularity by operator that the converter has not.

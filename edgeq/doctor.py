@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from edgeq.frontends import FRONTENDS
 from edgeq.recipes import RECIPES
 from edgeq.samples import Samples
 from edgeq.scoring import Scoring
-from edgeq.store import cpu
+from edgeq.store import cpu, version
 from edgeq.target import Target, known, read_target
 
 
@@ -37,14 +36,14 @@ def findings(project: Path) -> list[Finding]:
 def versions(makers: Iterable[object]) -> dict[str, str]:
     """The installed version of every package that `makers` name; absent ones are left out."""
     names = {name for maker in makers for name in getattr(maker, "packages", ())}
-    return {name: version for name in sorted(names) if (version := installed(name))}
+    return {name: found for name in sorted(names) if (found := installed(name))}
 
 
 def installed(package: str) -> str | None:
     """The version of `package`, None where it is not installed."""
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return version(package)
+    except ToolError:
         return None
 
 

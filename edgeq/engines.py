@@ -6,11 +6,10 @@ A recipe names its engine; here is all that follows from the name.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
-
-from numpy.typing import NDArray
+from typing import Literal
 
 from edgeq import converter, quantizer
+from edgeq.arrays import Array
 from edgeq.baseline import NAME
 from edgeq.quantization import Static
 
@@ -30,7 +29,7 @@ def packages(engine: Engine) -> tuple[str, ...]:
 
 
 def static(
-    engine: Engine, model: Path, signature: str, samples: NDArray[Any], wanted: Static
+    engine: Engine, model: Path, signature: str, samples: Array, wanted: Static
 ) -> bytes:
     """`model` with weights and activations as `wanted`, ranges over `samples` (n, *shape)."""
     if engine == converter.NAME:

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgeq.arrays import Array, Floats
 from edgeq.errors import Refused
 from edgeq.graph import Graph, Quantization, Tensor, read
 
-Floats = NDArray[np.float32]
-Array = NDArray[Any]
 Kernels = Literal["xnnpack", "reference"]
 BYTES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1}
 ROOM = 1 << 20

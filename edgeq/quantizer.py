@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgeq.arrays import Array, Floats
 from edgeq.errors import Refused
 from edgeq.graph import Graph, read
 from edgeq.quantization import Static
@@ -21,7 +21,7 @@ NAME = "litert-quantizer"
 SPELLED_OTHERWISE = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
 
 
-def static(baseline: Path, samples: NDArray[Any], wanted: Static) -> bytes:
+def static(baseline: Path, samples: Array, wanted: Static) -> bytes:
     """The baseline with weights and activations as `wanted`, ranges taken over `samples`."""
     from litert_quantizer import qtyping, quantizer
 
@@ -61,7 +61,7 @@ def float16(baseline: Path) -> bytes:
     return _quantized(engine)
 
 
-def ranges(baseline: Path, samples: NDArray[Any]) -> dict[str, dict[str, NDArray[np.float32]]]:
+def ranges(baseline: Path, samples: Array) -> dict[str, dict[str, Floats]]:
     """Tensor name -> {min, max} over `samples` (n, *shape), each of shape (1, …, 1).
 
     Kernels without a delegate are used: XNNPACK would leave the inner tensors unwritten.
@@ -91,7 +91,7 @@ def ranges(baseline: Path, samples: NDArray[Any]) -> dict[str, dict[str, NDArray
 
 
 def _refuse_endless(
-    graph: Graph, low: NDArray[np.float32], high: NDArray[np.float32], names: list[str]
+    graph: Graph, low: Floats, high: Floats, names: list[str]
 ) -> None:
     finite = np.isfinite(low) & np.isfinite(high)
     if not finite.all():

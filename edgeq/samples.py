@@ -12,17 +12,16 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgeq.arrays import Array, Integers
 from edgeq.baseline import NAME
 from edgeq.errors import ConfigError
 from edgeq.graph import Tensor, read
 from edgeq.user_code import imported
 
-Array = NDArray[Any]
 Labels = Literal["class", "anomaly", "any"]
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
@@ -98,7 +97,7 @@ class Samples:
                               f"at index {int(np.argmax(bad))}", "leave them out, or mend them")
         return values
 
-    def _chosen(self, found: int, labels: Array | None, origin: str) -> NDArray[np.int64]:
+    def _chosen(self, found: int, labels: Array | None, origin: str) -> Integers:
         count = found if self.count is None else self.count
         if not found or count > found:
             raise ConfigError(f"{origin}: {count or 'some'} samples were asked for, {found} are there",
@@ -131,7 +130,7 @@ def labels_in(folder: Path) -> Array | None:
     return np.load(path, allow_pickle=False) if path.exists() else None
 
 
-def choose(found: int, count: int, labels: Array | None, seed: int) -> NDArray[np.int64]:
+def choose(found: int, count: int, labels: Array | None, seed: int) -> Integers:
     """`count` of `found` indices, ascending: by `seed`, and in the proportions of the classes.
 
     Each class gets its share rounded down, and the largest remainders one more, as in the

@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeq import measurement
+from edgeq.arrays import Array, Floats
 from edgeq.errors import ConfigError, Refused
 from edgeq.measurement import Value, value_of
 from edgeq.program import OUTPUTS
 from edgeq.samples import Labels, labels_in, samples_in
 from edgeq.user_code import imported
 
-Array = NDArray[Any]
-Floats = NDArray[np.float32]
 FLOAT32_BITS = 24
 
 

@@ -30,8 +30,10 @@ NOT_COMPILED = """\
 not compiled: edgetpu_compiler was not found. What is shipped is the quantized model, checked against the
 compiler's rules; which operators would be mapped, and the bytes cached and streamed, are estimated.
 To get the compiler (Debian or Ubuntu on x86-64, https://coral.ai/docs/edgetpu/compiler/):
-  curl https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo apt-key add -
-  echo "deb https://packages.cloud.google.com/apt coral-edgetpu-stable main" | \\
+  curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg | \\
+    sudo gpg --dearmor -o /usr/share/keyrings/coral-edgetpu.gpg
+  echo "deb [signed-by=/usr/share/keyrings/coral-edgetpu.gpg] \\
+    https://packages.cloud.google.com/apt coral-edgetpu-stable main" | \\
     sudo tee /etc/apt/sources.list.d/coral-edgetpu.list
   sudo apt-get update && sudo apt-get install edgetpu-compiler
 or set EDGETPU_COMPILER to where it is.

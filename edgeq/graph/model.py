@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from edgeq.arrays import Bytes, Floats, Integers
 
 
 @dataclass(frozen=True, eq=False)
 class Quantization:
     """real = scale * (q - zero_point), per tensor (one entry) or along `axis` (one a slice)."""
 
-    scales: NDArray[np.float32]
-    zero_points: NDArray[np.int64]
+    scales: Floats
+    zero_points: Integers
     axis: int
 
     @property
@@ -37,7 +38,7 @@ class Tensor:
     signature: tuple[int, ...]
     dtype: str
     quantization: Quantization | None
-    data: NDArray[np.uint8] | None
+    data: Bytes | None
     variable: bool
 
     @property
