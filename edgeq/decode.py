@@ -46,7 +46,8 @@ class Document:
         The fields of `kind` are scalars, lists and mappings: a dataclass within is read by itself.
         """
         if not isinstance(value, dict):
-            self.complain(at, f"{_name(at)} should be a mapping, not {value!r}")
+            found = "is empty" if value is None else f"is {value!r}"
+            self.complain(at, f"{_name(at)} {found}, and should be a mapping")
             return None
         noted = len(self._problems)
         kinds = hints(cast("Any", kind))

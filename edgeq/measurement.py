@@ -86,10 +86,13 @@ def value_of(
     n: int | None = None,
     aggregation: str | None = None,
 ) -> Value:
-    """A figure for `metric`, in the unit that METRICS gives it; NaN and infinity are no figures."""
+    """A figure for `metric`, in the unit that METRICS gives it, to 12 digits: more is noise.
+
+    NaN and infinity are no figures.
+    """
     if not math.isfinite(value):
         return unavailable(metric, f"it came out as {float(value)}")
-    return Value(float(value), METRICS[metric].unit, source, n, aggregation)
+    return Value(float(f"{value:.12g}"), METRICS[metric].unit, source, n, aggregation)
 
 
 def unavailable(metric: str, reason: str) -> Value:
