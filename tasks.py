@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 
-from invoke import Context, task
+from invoke import Context, Exit, task
 
 
 @task(iterable=["target", "model"],
@@ -52,5 +52,5 @@ def clean(c: Context) -> None:
 def _python(c: Context, module: str, *words: str) -> None:
     """Run `python -m module words…` of this environment; its exit status becomes ours."""
     finished = c.run(shlex.join([sys.executable, "-m", module, *words]), warn=True)
-    if finished is None or finished.exited:
-        raise SystemExit(finished.exited if finished else 1)
+    if finished is not None and finished.exited:  # a result of a failure counts as False itself
+        raise Exit(code=finished.exited)
