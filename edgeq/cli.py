@@ -11,11 +11,13 @@ import json
 import os
 import sys
 from dataclasses import fields
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edgeq import __version__, building, console, inspection
@@ -126,7 +128,8 @@ def doctor() -> None:
     table = Table("target", "can be built and run here", "found", header_style="bold")
     for finding in findings(Path()):
         state = f"no: pip install {' '.join(finding.missing)}" if finding.missing else "yes"
-        table.add_row(finding.target, "\n".join((state, *finding.notes)), "\n".join(finding.tools))
+        said = "\n".join((state if finding.sound else "no", *finding.notes))
+        table.add_row(*map(escape, (finding.target, said, "\n".join(finding.tools))))
     out.print(table)
     table = Table("extension", "state", header_style="bold")
     for role, name, missing in frontends_and_recipes():
@@ -146,7 +149,7 @@ def targets() -> None:
     """List the targets that a pipeline here may name."""
     table = Table("target", "takes", "description", header_style="bold")
     for each in all_of(Path()):
-        table.add_row(each.name, ", ".join(each.precisions), each.description)
+        table.add_row(*map(escape, (each.name, ", ".join(each.precisions), each.description)))
     out.print(table)
 
 
@@ -162,13 +165,19 @@ def recipes() -> None:
 
 def main() -> None:
     """Run the command line; every error becomes words and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no dash is no reason to fail
     try:
-        cli()
+        cli(standalone_mode=False)
     except EdgeqError as error:
         _complain(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("stopped")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        err.print("stopped: what was made is kept")
         sys.exit(130)
     except Exception as error:
         if os.environ.get("EDGEQ_TRACEBACK"):

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from edgeq.errors import ConfigError, EdgeqError
 from edgeq.gates import Verdict, shown
 from edgeq.measurement import Measurement
 from edgeq.plan import Job
@@ -19,20 +20,20 @@ from edgeq.report import Climbed, Report, Result
 STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bold red",
           "skipped": "dim"}
 WIDE = 160
-SIZES = ("flash_bytes", "model_bytes")
+SIZES = ("model_bytes", "arena_bytes", "ram_bytes")
+SHORT = {"accuracy": "accuracy", "accuracy_drop": "drop", "agreement": "agree", "sqnr_db": "sqnr",
+         "model_bytes": "model", "arena_bytes": "arena", "ram_bytes": "ram"}
 
 
 def verdicts(report: Report) -> Table:
     """A row a rung: what it scored, what it costs, and how each gate judged it."""
-    table = Table("model", "target", "rung", "state", "accuracy", "drop", "n", "size",
-                  header_style="bold")
-    table.add_column("verdicts", overflow="fold", min_width=40)
+    table = Table("model, target", "rung, state", "scores", "verdicts", header_style="bold",
+                  show_lines=True)
     for result in report.results:
         for rung in result.rungs or [Climbed("—", {}, "error")]:
             table.add_row(
-                result.model, result.target, named(rung.recipe, rung.options),
-                _state(rung), *_scores(rung.metrics), _size(rung.metrics),
-                "\n".join(map(_verdict, rung.verdicts)) or Text(rung.reason.partition("\n")[0]))
+                f"{result.model}\n{result.target}", _rung(rung), "\n".join(_scores(rung.metrics)),
+                "\n".join(map(_verdict, rung.verdicts)) or escape(rung.reason.partition("\n")[0]))
     return table
 
 
@@ -55,8 +56,9 @@ def jobs(planned: tuple[Job, ...], looked_up: tuple[Result, ...]) -> Table:
         gates = "\n".join(f"{gate.metric} {gate.limits()}" for gate in job.gates)
         climbed = (*result.rungs, *[None] * (len(job.rungs) - len(result.rungs)))
         for rung, found in zip(job.rungs, climbed, strict=True):
-            state = f"skipped: {rung.skipped}" if rung.skipped else _stored(found)
-            table.add_row(job.model.name, job.target.name, named(rung.name, rung.options), gates, state)
+            state = f"skipped: {rung.skipped}" if rung.skipped else _stored(found, result.error)
+            table.add_row(job.model.name, job.target.name, Text(named(rung.name, rung.options)), gates,
+                          Text(state))
     return table
 
 
@@ -108,33 +110,29 @@ def named(recipe: str, options: Mapping[str, Any]) -> str:
     return f"{recipe} {{{said}}}" if said else recipe
 
 
-def _stored(climbed: Climbed | None) -> str:
+def _stored(climbed: Climbed | None, error: EdgeqError | None) -> str:
     if climbed is None:
-        return "tried only if the rungs before it fail"
+        return (f"cannot be built: {error.message}" if isinstance(error, ConfigError) else
+                "tried only if the rungs before it fail")
     if climbed.state == "error":
         return f"to make: {climbed.reason}"
     return f"in the store: {climbed.state}"
 
 
-def _state(rung: Climbed) -> Text:
-    told = f"{rung.state}\nnot compiled" if rung.notice else rung.state
-    return Text(told, STYLES[rung.state])
+def _rung(rung: Climbed) -> Text:
+    told = f"{rung.state}, not compiled" if rung.notice else rung.state
+    return Text.assemble(named(rung.recipe, rung.options), "\n", (told, STYLES[rung.state]))
 
 
-def _scores(metrics: Measurement) -> tuple[str, str, str]:
-    """Accuracy, its drop, and n; agreement with the baseline where there are no labels."""
-    for metric, mark in (("accuracy", ""), ("agreement", " agree")):
-        score = metrics.get(metric)
-        if score and score.value is not None:
-            drop = metrics.get("accuracy_drop")
-            told = f"{drop.value:+.4f}" if drop and drop.value is not None else ""
-            return f"{score.value:.4f}{mark}", told, str(score.n)
-    return "", "", ""
-
-
-def _size(metrics: Measurement) -> str:
-    found = next((metrics[name] for name in SIZES if name in metrics), None)
-    return shown(found.value, found.unit) if found else ""
+def _scores(metrics: Measurement) -> Iterator[str]:
+    """Accuracy with its drop and n, or agreement where there are no labels, and the size."""
+    scores = ("accuracy", "accuracy_drop") if "accuracy" in metrics else ("agreement", "sqnr_db")
+    for metric in (*scores, *SIZES):
+        found = metrics.get(metric)
+        if found and found.value is not None:
+            yield f"{SHORT[metric]} {shown(found.value, found.unit)}"
+    if counts := {found.n for found in metrics.values() if found.n}:
+        yield f"n {max(counts)}"
 
 
 def _verdict(verdict: Verdict) -> str:

@@ -8,6 +8,7 @@ only ever sees a source that its frontend has let through.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edgeq.quantization import Static
 from edgeq.trust import h5_config
 
 NAME = "tflite-converter"
+WITHOUT_KERNEL = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 
 
 def converter_of(source: Path, signature: str = "") -> Any:
@@ -36,13 +38,15 @@ def converter_of(source: Path, signature: str = "") -> Any:
 def convert(converter: Any) -> bytes:
     """The .tflite file that `converter` makes; Refused where it has no way to."""
     import tensorflow as tf
+    from tensorflow.lite.python.convert_phase import ConverterError
 
     try:
         converted: bytes = converter.convert()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        message = str(error).strip().splitlines()
-        raise Refused(f"TFLiteConverter cannot convert the model: {message[0] if message else error}",
-                      "see the log for the operator it has no TFLite kernel for") from error
+    except (ConverterError, tf.errors.OpError, ValueError, RuntimeError) as error:
+        lacking = sorted(set(WITHOUT_KERNEL.findall(str(error))))
+        reason = f"TFLite has no {', '.join(lacking)}" if lacking else _first_line(error)
+        raise Refused(f"TFLiteConverter cannot convert the model: {reason}",
+                      "build the model from operators that TFLite has") from error
     return converted
 
 
@@ -90,7 +94,7 @@ def float16(converter: Any) -> bytes:
 
 def keras_of(source: Path) -> Any:
     """The `keras` package that reads `source`: Keras 3, or tf_keras for files of Keras 2."""
-    if source.suffix == ".keras" or not h5_config(source)[1].startswith("2"):
+    if source.suffix.lower() == ".keras" or not h5_config(source)[1].startswith("2"):
         import keras
 
         return keras
@@ -107,9 +111,10 @@ def _of_keras(source: Path) -> Any:
         keras.backend.clear_session()  # names, and so the bytes, do not depend on what came before
         # The frontend has looked for code already: Keras's own check would only refuse it twice.
         model = keras.models.load_model(source, compile=False, safe_mode=False)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ConfigError(f"{source.name} has {len(model.inputs)} inputs and {len(model.outputs)} "
-                          "outputs", "export a model with one input and one output")
+        inputs, outputs = len(model.inputs), len(model.outputs)
+    if (inputs, outputs) != (1, 1):
+        raise ConfigError(f"{source.name} has {inputs} inputs and {outputs} outputs",
+                          "export a model with one input and one output")
     entry = keras.Input(batch_shape=(1, *model.inputs[0].shape[1:]), dtype=model.inputs[0].dtype)
     return tf.lite.TFLiteConverter.from_keras_model(keras.Model(entry, model(entry)))
 
@@ -125,9 +130,9 @@ def _of_saved_model(source: Path, signature: str) -> Any:
         raise ConfigError(f"{source.name}: the signature takes {len(specs)} inputs "
                           f"({', '.join(specs)})", "export a signature with one input")
     name, spec = next(iter(specs.items()))
-    if spec.shape.rank is None:
-        raise ConfigError(f"{source.name}: its input {name!r} has no fixed rank",
-                          "export a signature whose input has a fixed shape")
+    if not spec.shape.rank or spec.shape[0] not in (None, 1):
+        raise ConfigError(f"{source.name}: its input {name!r} has the shape {spec.shape}",
+                          "export a signature whose input has a batch of 1, or an open one, first")
     fixed = tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, name=name)
     concrete = tf.function(function).get_concrete_function(**{name: fixed})
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete], loaded)
@@ -148,9 +153,15 @@ def _choose(known: list[str], wanted: str, source: Path) -> str:
 @contextlib.contextmanager
 def _loading(source: Path) -> Iterator[None]:
     """Whatever the loader trips over in the file is the file's fault, and is said so."""
+    import tensorflow as tf
+
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{source.name} cannot be loaded: {message}",
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError,
+            tf.errors.OpError) as error:
+        raise ConfigError(f"{source.name} cannot be loaded: {_first_line(error)}",
                           "save it again with the library that trained it") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,12 +9,13 @@ Both places of a job are replaced together, so that an old pass never outlives a
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from edgeq.store import Store
 
 Files = Mapping[tuple[str, str], list[dict[str, Any]]]
 LINT = "lint.json"
+DRAFT = ".draft-"
 
 
 def ready(folder: Path) -> None:
@@ -45,11 +47,12 @@ def ready(folder: Path) -> None:
 
 def deliver(report: Report, store: Store, folder: Path) -> dict[str, Any]:
     """Write all of `report` below `folder`; returns what report.json holds."""
-    files = {(result.target, result.model): _job(report, result, store, folder)
-             for result in report.results}
-    content = as_json(report, files)
-    write(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
-    write(folder / "report.junit.xml", junit(report))
+    with _alone(folder):
+        files = {(result.target, result.model): _job(report, result, store, folder)
+                 for result in report.results}
+        content = as_json(report, files)
+        write(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
+        write(folder / "report.junit.xml", junit(report))
     return content
 
 
@@ -69,11 +72,24 @@ def write(path: Path, text: str) -> None:
                           "name another place for it") from error
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold off other builds that deliver to `folder`, and sweep up after one that was killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for draft in folder.glob(f"{DRAFT}*"):
+            shutil.rmtree(draft, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _job(report: Report, result: Result, store: Store, folder: Path) -> list[dict[str, Any]]:
     passed = folder / result.target / result.model
     failed = folder / "failed" / result.target / result.model
     place = passed if result.passed else failed
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
     try:
         files = _fill(draft / "new", report, result, store)
         for old in (passed, failed):

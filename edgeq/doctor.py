@@ -8,24 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq import __version__
-from edgeq.errors import ToolError
+from edgeq.artifact import digest_of_file
+from edgeq.errors import ConfigError, ToolError
 from edgeq.frontends import FRONTENDS
 from edgeq.recipes import RECIPES
 from edgeq.samples import Samples
 from edgeq.scoring import Scoring
-from edgeq.store import cpu, version
+from edgeq.store import version
 from edgeq.target import Target, known, read_target
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether one target can be built and run here; `missing` are packages to install."""
+    """Whether one target can be built and run here; `missing` are packages to install.
+
+    A target whose file is not `sound` cannot be, and `notes` say why.
+    """
 
     target: str
     description: str
     missing: tuple[str, ...]
     tools: tuple[str, ...]
     notes: tuple[str, ...]
+    sound: bool = True
 
 
 def findings(project: Path) -> list[Finding]:
@@ -34,9 +39,15 @@ def findings(project: Path) -> list[Finding]:
 
 
 def versions(makers: Iterable[object]) -> dict[str, str]:
-    """The installed version of every package that `makers` name; absent ones are left out."""
-    names = {name for maker in makers for name in getattr(maker, "packages", ())}
-    return {name: found for name in sorted(names) if (found := installed(name))}
+    """The version of every package, and the sha256 of every outside program, that `makers` use.
+
+    What is absent is left out.
+    """
+    used = list(makers)
+    names = {name for maker in used for name in getattr(maker, "packages", ())}
+    programs = {tool for maker in used for tool in getattr(maker, "tools", tuple)()}
+    return {name: found for name in sorted(names) if (found := installed(name))} | {
+        program.name: f"sha256:{digest_of_file(program)}" for program in sorted(programs)}
 
 
 def installed(package: str) -> str | None:
@@ -51,7 +62,17 @@ def host() -> Mapping[str, str]:
     """The machine that the host's figures were taken on."""
     return {"machine": platform.machine(), "system": platform.system(),
             "release": platform.release(), "python": platform.python_version(),
-            "cpu_flags": str(len(cpu()) - 1)}
+            "cpu": cpu_name()}
+
+
+def cpu_name() -> str:
+    """The processor as it calls itself; its architecture where it has no name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = next((line for line in lines if line.startswith("model name")), "")
+    return named.partition(":")[2].strip() or platform.machine()
 
 
 def frontends_and_recipes() -> list[tuple[str, str, tuple[str, ...]]]:
@@ -67,9 +88,12 @@ def edgeq_version() -> str:
 
 
 def _finding(name: str, file: Path) -> Finding:
-    target, document = read_target(file)
+    try:
+        target, document = read_target(file)
+    except ConfigError as error:
+        return Finding(name, "", (), (), (error.message,), sound=False)
     if target is None:
-        return Finding(name, "", (), (), tuple(document.problems))
+        return Finding(name, "", (), (), tuple(document.problems), sound=False)
     makers = [target.backend, target.runner, *target.meters, Samples("evaluation"), Scoring()]
     tools, notes = _tools(target)
     return Finding(name, target.description, _missing(makers), tools, notes)

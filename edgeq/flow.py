@@ -72,13 +72,17 @@ class Prepared:
 
 def build(jobs: tuple[Job, ...], bench: Bench) -> tuple[Result, ...]:
     """Build and judge all `jobs`, side by side; results come in the order of the plan."""
-    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as threads:
+    threads = ThreadPoolExecutor(max_workers=max(1, len(jobs)))
+    try:
         return tuple(threads.map(functools.partial(run, bench=bench), jobs))
+    finally:
+        threads.shutdown(wait=False)  # all are done, or the build was stopped
 
 
 def run(job: Job, bench: Bench) -> Result:
     """Take one model to one target, rung by rung, until one passes all gates."""
-    evaluation = job.data["evaluation"].origin.path.name
+    data = job.data["evaluation"]
+    evaluation = data.samples.function or data.origin.path.name
     warnings: tuple[str, ...] = ()
     climbed: list[Climbed] = []
     error: EdgeqError | None = None
@@ -93,12 +97,19 @@ def run(job: Job, bench: Bench) -> Result:
                 break
     except EdgeqError as stopped:
         error = stopped
-        if len(climbed) < len(job.rungs) and isinstance(stopped, ToolError):
-            rung = job.rungs[len(climbed)]
-            climbed.append(Climbed(rung.name, rung.options, "error", stopped.message))
+        climbed.extend(left(job.rungs[len(climbed):], stopped))
     result = Result(job.model.name, job.target.name, evaluation, tuple(climbed), error, warnings)
     bench.tell(job, "passed" if result.passed else "FAILED")
     return result
+
+
+def left(rungs: tuple[Rung, ...], error: EdgeqError) -> Iterator[Climbed]:
+    """How the `rungs` end that were not climbed: the first that could be tried met the `error`."""
+    for rung in rungs:
+        if not rung.skipped:
+            yield Climbed(rung.name, rung.options, "error", error.message)
+            return
+        yield Climbed(rung.name, rung.options, "skipped", rung.skipped)
 
 
 def prepare(job: Job, store: Store) -> Prepared:

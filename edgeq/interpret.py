@@ -18,12 +18,13 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeq.arrays import Array, Floats
-from edgeq.errors import Refused
+from edgeq.errors import ConfigError, Refused
 from edgeq.graph import Graph, Quantization, Tensor, read
 
 Kernels = Literal["xnnpack", "reference"]
 BYTES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1}
 ROOM = 1 << 20
+NO_KERNEL = "Didn't find op"
 
 
 def quantize(values: Array, dtype: str, grid: Quantization | None) -> Array:
@@ -34,8 +35,8 @@ def quantize(values: Array, dtype: str, grid: Quantization | None) -> Array:
     kind = np.dtype(dtype.lower())
     if grid is None:
         return values.astype(kind)
-    scaled = values.astype(np.float32) / grid.scales[0]
-    rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled)) + grid.zero_points[0]
+    scaled = (values.astype(np.float32) / grid.scales[0]).astype(np.float64)  # x + 0.5 exactly
+    rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + grid.zero_points[0]
     bounds = np.iinfo(kind)
     gridded: Array = np.clip(rounded, bounds.min, bounds.max).astype(kind)
     return gridded
@@ -73,6 +74,7 @@ def litert(model: Path, kernels: Kernels, *, keep_all: bool = False) -> Any:
     """A LiteRT interpreter with its tensors allocated, on one thread.
 
     `keep_all` keeps the values of inner tensors readable after an inference.
+    Raises Refused where LiteRT has no kernel for an operator, ConfigError for a damaged file.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -83,7 +85,10 @@ def litert(model: Path, kernels: Kernels, *, keep_all: bool = False) -> Any:
             experimental_preserve_all_tensors=keep_all)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise Refused(f"LiteRT cannot run the model: {_first_line(error)}",
+        said = _first_line(error)
+        if isinstance(error, ValueError) and not said.startswith(NO_KERNEL):
+            raise ConfigError(f"{model.name} is damaged: {said}", "make or download it again") from error
+        raise Refused(f"LiteRT cannot run the model: {said}",
                       "see the log for the operator; another recipe may avoid it") from error
     return interpreter
 

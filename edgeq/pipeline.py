@@ -229,7 +229,7 @@ def _data(document: Document, folder: Path, value: object, at: Place) -> tuple[D
 def _mistakes(read: DataFile, role: str) -> Iterator[tuple[str, str]]:
     if read.metric and role != "evaluation":
         yield "metric", "metric belongs to the evaluation data"
-    elif read.metric and read.metric not in TASKS and not FUNCTION.fullmatch(read.metric):
+    elif read.metric not in ("", *TASKS) and not FUNCTION.fullmatch(read.metric):
         yield "metric", f"unknown metric {read.metric!r}{meant(read.metric, TASKS)}, or module:function"
     if read.samples is not None and read.samples < 1:
         yield "samples", f"samples: at least 1, not {read.samples}"
@@ -334,13 +334,12 @@ def _gate(
         for name in getattr(read, key):
             if name not in known_names:
                 document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, known_names)}")
-    limits = {key: _limit(document, read, key, at) for key in ("min", "max")}
-    gate = Gate(read.metric, limits["min"], limits["max"], read.targets, read.models, read.allow)
+    low, high = (_limit(document, read, key, at) for key in ("min", "max"))
     if read.min is None and read.max is None:
         document.complain(at, f"the gate on {read.metric} has neither min nor max")
-    elif gate.min is not None and gate.max is not None and gate.min > gate.max:
+    if None not in (low, high) and low > high:
         document.complain(at, f"nothing passes the gate on {read.metric}: its min is above its max")
-    return gate
+    return Gate(read.metric, low, high, read.targets, read.models, read.allow)
 
 
 def _limit(document: Document, read: GateFile, key: str, at: Place) -> float | None:

@@ -129,7 +129,7 @@ def _specialized(recipe: Any, model: Model, target: Target) -> Recipe:
     added: dict[str, Any] = {}
     if "granularity_by_operator" in known:
         stricter = {operator: granularity for operator, granularity in target.quantization.items()
-                    if granularity != recipe.granularity}
+                    if granularity != recipe.granularity_by_operator.get(operator, recipe.granularity)}
         added["granularity_by_operator"] = {**recipe.granularity_by_operator, **stricter}
     if "signature" in known and "source" in recipe.inputs:
         added["signature"] = model.signature

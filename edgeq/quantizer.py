@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeq.arrays import Array, Floats
 from edgeq.errors import Refused
-from edgeq.graph import Graph, read
+from edgeq.graph import Graph, read, settled
 from edgeq.quantization import Static
 
 NAME = "litert-quantizer"
@@ -124,4 +124,4 @@ def _quantized(engine: Any, calibrated: Any = None) -> bytes:
         message = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Refused(f"{NAME} cannot quantize the model: {message}",
                       "try `engine: tflite-converter`, or another recipe") from error
-    return bytes(made.quantized_model)
+    return settled(bytes(made.quantized_model), NAME)

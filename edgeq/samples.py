@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,14 +156,23 @@ def _mapping(returned: object, origin: str) -> Mapping[str, Array]:
     if not isinstance(returned, Mapping) or "x" not in returned:
         raise ConfigError(f"{origin} returned {type(returned).__name__}, not a mapping with x",
                           "return {'x': …, 'y': …}, arrays with a sample a row")
-    return {name: np.asarray(values) for name, values in returned.items()}
+    try:
+        arrays = {name: np.asarray(values) for name, values in returned.items()}
+    except ValueError as error:
+        raise ConfigError(f"{origin} returned what makes no array: {error}",
+                          "give all samples one shape") from error
+    if odd := [name for name, values in arrays.items() if values.dtype.hasobject]:
+        raise ConfigError(f"{origin} returned Python objects in {', '.join(odd)}",
+                          "return arrays of numbers")
+    return arrays
 
 
 def _npz(path: Path, origin: str) -> Mapping[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, AttributeError, TypeError,
+            zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"{origin} is no .npz file of plain arrays, or is damaged: {error}",
                           "save it with numpy.savez_compressed(path, x=…, y=…)") from error
     if "x" not in arrays:
@@ -173,7 +183,7 @@ def _npz(path: Path, origin: str) -> Mapping[str, Array]:
 
 def _images(folder: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
     """The images below `folder`, a class a subfolder in alphabetical order, at the model's size."""
-    classes = sorted(child for child in folder.iterdir() if child.is_dir())
+    classes = sorted(child for child in folder.iterdir() if child.is_dir() and child.name[0] != ".")
     found = [(file, label) for label, child in enumerate(classes)
              for file in sorted(child.rglob("*")) if file.suffix.lower() in IMAGES]
     if not found:
@@ -184,7 +194,7 @@ def _images(folder: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
 
 
 def _image(file: Path, shape: tuple[int, ...], origin: str) -> Array:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if len(shape) != 3 or shape[2] not in (1, 3):
         raise ConfigError(f"{origin}: images do not fit an input of shape {['n', *shape]}",
@@ -193,7 +203,7 @@ def _image(file: Path, shape: tuple[int, ...], origin: str) -> Array:
         with Image.open(file) as image:
             sized = image.convert("L" if shape[2] == 1 else "RGB").resize(
                 (shape[1], shape[0]), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{origin}: {file.parent.name}/{file.name} is no image, or is damaged",
                           "leave it out, or mend it") from error
     return np.asarray(sized, np.uint8).reshape(shape)

@@ -82,12 +82,12 @@ def against_baseline(outputs: Floats, baseline: Floats) -> dict[str, Value]:
 
 def top1(outputs: Floats, labels: Array, _: Array) -> float:
     """The share of samples whose largest output (n, classes) is at the label (n,)."""
-    return float(np.mean(outputs.argmax(axis=-1).reshape(len(labels)) == labels))
+    return float(np.mean(_by_class(outputs).argmax(axis=1) == labels))
 
 
 def top5(outputs: Floats, labels: Array, _: Array) -> float:
     """The share of samples whose label (n,) is among the five largest outputs (n, classes)."""
-    best = np.argsort(-outputs.reshape(len(labels), -1), axis=-1, kind="stable")[:, :5]
+    best = np.argsort(-_by_class(outputs), axis=1, kind="stable")[:, :5]
     return float(np.mean((best == labels[:, None]).any(axis=1)))
 
 
@@ -136,6 +136,14 @@ def cosine(outputs: Floats, baseline: Floats) -> float:
     dots = (a * b).sum(axis=1)
     alike = np.where(lengths > 0, dots / np.where(lengths > 0, lengths, 1), (a == b).all(axis=1))
     return float(alike.mean())
+
+
+def _by_class(outputs: Floats) -> Floats:
+    """The outputs as (n, classes); ConfigError where a sample has more than one row of them."""
+    if outputs.size != len(outputs) * outputs.shape[-1]:
+        raise ConfigError(f"the outputs have the shape {list(outputs.shape)}, and this metric wants one "
+                          "row of classes a sample", "leave out `metric:`, or name a module:function")
+    return outputs.reshape(len(outputs), -1)
 
 
 def _number(value: object, metric: str) -> float:

@@ -31,6 +31,7 @@ from edgeq.errors import ConfigError, NotMade, Refused, ToolError
 from edgeq.modules import closure
 
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+FULL = 1 << 20  # a disk with less room than this is full
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class Store:
         read.
         """
         try:
-            digest = _digest_of_some(origin) if origin.only else digest_of(origin.path)
+            digest = _digest_of(origin)
         except OSError as error:
             raise ConfigError(f"{error.filename or origin.path} cannot be read: {error.strerror}",
                               "check that it is there and may be read") from error
-        artifact = Artifact(digest, f"sources/{digest}/{origin.path.name}")
+        artifact = Artifact(digest, f"sources/{digest}/{_name_of(origin)}")
         if self._execute and not self.path(artifact).exists():
             with _locked(self.root, digest):
                 _adopt(self.root, artifact, origin)
@@ -189,10 +190,18 @@ def perform(root: Path, task: Task) -> object:
     return getattr(task.maker, task.verb)(*task.paths(root))
 
 
-def _digest_of_some(origin: Origin) -> str:
+def _digest_of(origin: Origin) -> str:
+    if not origin.only:
+        return digest_of(origin.path)
     said = sorted((file.relative_to(origin.path).as_posix(), digest_of_file(file))
                   for file in origin.only)
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _name_of(origin: Origin) -> str:
+    """What a copy is called: `.` and `..` have no name of their own, and code needs none."""
+    named = origin.path if origin.path.name.strip(".") else origin.path.resolve()
+    return "code" if origin.only else named.name
 
 
 def _adopt(root: Path, artifact: Artifact, origin: Origin) -> None:
@@ -200,29 +209,39 @@ def _adopt(root: Path, artifact: Artifact, origin: Origin) -> None:
     if place.exists():
         return
     with _drafted(root, artifact.digest, place) as draft:
-        if origin.path.is_file():
-            draft.rmdir()
-            shutil.copyfile(origin.path, draft)
-            return
-        for file in origin.only or [p for p in origin.path.rglob("*") if p.is_file()]:
-            copy = draft / file.relative_to(origin.path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+        only = _copied(origin, draft)
+        if _digest_of(Origin(draft, only)) != artifact.digest:
+            raise ConfigError(f"{origin.path} was changed while it was read", "build again")
+
+
+def _copied(origin: Origin, draft: Path) -> tuple[Path, ...]:
+    """Copy what is at `origin` to `draft`; the copies of the files that it is limited to."""
+    if origin.path.is_file():
+        draft.rmdir()
+        shutil.copyfile(origin.path, draft)
+        return ()
+    for file in origin.only or [p for p in origin.path.rglob("*") if p.is_file()]:
+        copy = draft / file.relative_to(origin.path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    return tuple(draft / file.relative_to(origin.path) for file in origin.only)
 
 
 def _record(place: Path) -> dict[str, str] | None:
     try:
         record: dict[str, str] = json.loads((place / "record.json").read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return record
 
 
 @contextmanager
 def _locked(root: Path, key: str) -> Iterator[None]:
-    with _storage(root):
+    try:
         (root / "locks").mkdir(parents=True, exist_ok=True)
         descriptor = os.open(root / "locks" / key, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise _unwritable(root, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -252,10 +271,19 @@ def _storage(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in STORAGE_FAULTS:
+        written = error.filename2 or error.filename  # the second where a file was copied
+        elsewhere = written and not Path(str(written)).is_relative_to(root)
+        unsaid = error.errno is None  # numpy's "8 requested and 4 written"
+        full = unsaid and shutil.disk_usage(root).free < FULL
+        if elsewhere or not (full or error.errno in STORAGE_FAULTS):
             raise
-        raise ToolError(f"the store at {root} cannot be written: {error.strerror}",
-                        "free some space there, or name another store with --store DIR") from error
+        raise _unwritable(root, error) from error
+
+
+def _unwritable(root: Path, error: OSError) -> ToolError:
+    reason = error.strerror or os.strerror(errno.ENOSPC)
+    return ToolError(f"the store at {root} cannot be written: {reason}",
+                     "free some space there, or name another store with --store DIR")
 
 
 def _remove(path: Path) -> None:

@@ -109,7 +109,7 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
     given: dict[str, Any] = {**value} if isinstance(value, dict) else {"name": value}
     name = given.pop("name", None)
     if str(name) not in table:
-        document.complain(at, f"{at[-1]}: unknown name {name!r}{meant(str(name), table)}")
+        document.complain(at, f"{at[0]}: unknown name {name!r}{meant(str(name), table)}")
         return None
     return document.read(table[name], given, at)
 

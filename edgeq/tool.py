@@ -12,13 +12,16 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.errors import ToolError
 
 log = logging.getLogger(__name__)
+running: set[int] = set()  # the process groups of the programs at work
 TAIL = 1500
+GRACE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,13 @@ def find(name: str, setting: str = "") -> Path | None:
     return Path(found).resolve() if found else None
 
 
-def run(argv: Sequence[str | Path], *, timeout_s: float, cwd: Path) -> Finished:
-    """Run `argv` in `cwd` and wait for it, at most `timeout_s` seconds."""
+def run(argv: Sequence[str | Path], *, timeout_s: float, cwd: Path, name: str = "") -> Finished:
+    """Run `argv` in `cwd` and wait for it, at most `timeout_s` seconds.
+
+    `name` is what errors call the program, where that is not its file's own name.
+    """
     words = [str(word) for word in argv]
-    name = Path(words[0]).name
+    name = name or Path(words[0]).name
     log.info("$ %s", " ".join(words))
     try:
         process = subprocess.Popen(
@@ -59,22 +65,45 @@ def run(argv: Sequence[str | Path], *, timeout_s: float, cwd: Path) -> Finished:
     except OSError as error:
         raise ToolError(f"{name} could not be started: {error.strerror}",
                         f"check that {words[0]} is there and may be run") from error
+    running.add(process.pid)
     with process:
         try:
             output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
             raise ToolError(f"{name} had not ended after {timeout_s:g} s and was stopped",
-                            tail(output)) from error
+                            tail(_rest(process))) from error
+        finally:
+            running.discard(process.pid)
     log.info("%s", output)
     if process.returncode < 0:
-        raise ToolError(f"{name} was killed by {signal.Signals(-process.returncode).name}",
-                        tail(output))
+        raise ToolError(f"{name} {died_of(-process.returncode)}", tail(output))
     return Finished(process.returncode, output)
+
+
+def stop_all() -> None:
+    """Kill every program that this process runs, and all that they started in their groups."""
+    for group in tuple(running):
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def died_of(number: int) -> str:
+    """What to say of a process that signal `number` ended."""
+    known = number in {each.value for each in signal.Signals}
+    return f"was killed by {signal.Signals(number).name if known else f'signal {number}'}"
 
 
 def tail(output: str) -> str:
     """The end of what a program printed, as a hint."""
     text = output.strip()
     return f"it printed: …{text[-TAIL:]}" if text else "it printed nothing"
+
+
+def _rest(process: subprocess.Popen[str]) -> str:
+    """What a killed `process` has printed; one that it sent off may still hold the other end."""
+    try:
+        return process.communicate(timeout=GRACE_S)[0]
+    except subprocess.TimeoutExpired as error:
+        printed: bytes | str = error.output or b""  # bytes, whatever the mode (CPython 87597)
+        return printed.decode(errors="replace") if isinstance(printed, bytes) else printed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ OPERATORS_WITH_CODE = frozenset({
     "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "TFRecordReader", "TFRecordReaderV2",
     "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset",
     "FixedLengthRecordDatasetV2", "ImmutableConst", "SaveDataset", "SaveDatasetV2", "LoadDataset",
+    "CacheDataset", "CacheDatasetV2", "SnapshotDataset", "SnapshotDatasetV2", "DatasetToTFRecord",
+    "ExperimentalDatasetToTFRecord", "CreateSummaryFileWriter", "PrintV2",
 })
 
 
@@ -51,7 +54,7 @@ def keras_config(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return json.loads(archive.read("config.json"))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"{path.name} is no Keras archive, or is damaged: {error}",
                           "save the model again with model.save('NAME.keras')") from error
 
@@ -63,23 +66,24 @@ def h5_config(path: Path) -> tuple[Any, str]:
     try:
         with h5py.File(path, "r") as file:
             written, by = file.attrs.get("model_config"), file.attrs.get("keras_version", "2")
-    except OSError as error:
+            config = json.loads("null" if written is None else written)
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path.name} is no HDF5 file, or is damaged: {error}",
                           "save the model again with model.save('NAME.h5')") from error
-    if written is None:
+    if config is None:
         raise ConfigError(f"{path.name} holds weights but no model",
                           "save the whole model with model.save, not save_weights")
-    return json.loads(written), str(by)
+    return config, by.decode() if isinstance(by, bytes) else str(by)
 
 
 def code_in_keras(config: Any) -> Iterator[str]:
     """What in a Keras 3 configuration is code: lambdas, and classes of other packages."""
     for entry in _entries(config):
-        name, module = entry["class_name"], entry.get("module")
+        name = entry["class_name"]
         if name in LAYERS_WITH_CODE:
             yield LAYERS_WITH_CODE[name]
-        elif module not in (None, "builtins") and module.split(".")[0] != "keras":
-            yield f"the class {module}.{name}"
+        elif _package(entry) not in ("builtins", "keras"):
+            yield f"the class {entry['module']}.{name}"
         elif ">" in str(entry.get("registered_name") or "") or name == "function":
             yield f"the class {entry.get('registered_name') or name}"
 
@@ -90,6 +94,8 @@ def code_in_keras2(config: Any, known: Collection[str]) -> Iterator[str]:
         name = entry["class_name"]
         if name in LAYERS_WITH_CODE:
             yield LAYERS_WITH_CODE[name]
+        elif _package(entry) not in ("builtins", "keras", "tf_keras"):
+            yield f"the class {entry['module']}.{name}"
         elif name in CALLS:
             yield from _calls_with_code(entry)
         elif name not in known and name not in KERAS_MARKS:
@@ -118,10 +124,19 @@ def code_in_saved_model(path: Path) -> Iterator[str]:
 
 
 def _calls_with_code(entry: Any) -> Iterator[str]:
-    """A TFOpLambda calls any function below `tf` by its name: only arithmetic is let through."""
-    function = str(entry.get("config", {}).get("function", ""))
+    """A TFOpLambda calls any function below `tf` by its name: only arithmetic is let through.
+
+    A ClassMethod names a class in the same way, and would take a function as well.
+    """
+    config = entry.get("config") or {}
+    function = str(config.get("function") or config.get("cls_symbol") or "")
     if function and (function in CALLS_WITH_CODE or not CALLABLE.fullmatch(function)):
         yield f"a call of tf.{function}"
+
+
+def _package(entry: Any) -> str:
+    """The package that the class of `entry` would be imported from."""
+    return str(entry.get("module") or "builtins").partition(".")[0]
 
 
 def _entries(config: Any) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from edgeq import tool
 from edgeq.errors import EdgeqError, ToolError
 from edgeq.store import Task, fill, perform, task_of
 from edgeq.tool import TAIL
@@ -37,6 +38,7 @@ class Workers:
         self.made: list[Task] = []
         self._pool: Any = None  # pebble.ProcessPool, once something must be made
         self._pending: dict[str, Future[None]] = {}
+        self._scheduled: list[Future[Any]] = []
         self._mutex = threading.Lock()
 
     def __enter__(self) -> Workers:
@@ -47,7 +49,11 @@ class Workers:
         trace: TracebackType | None,
     ) -> None:
         if self._pool is not None:
-            self._pool.stop() if kind else self._pool.close()
+            with self._mutex:
+                if kind:
+                    for future in self._scheduled:
+                        future.cancel()  # whoever waits for it need not wait any longer
+                self._pool.stop() if kind else self._pool.close()
             self._pool.join()
 
     def make(self, task: Task) -> None:
@@ -78,6 +84,7 @@ class Workers:
             )
         future: Future[Any] = self._pool.schedule(
             function, args=(task,), timeout=self.timeout_s)
+        self._scheduled.append(future)
         return future
 
     def _outcome(self, future: Future[Result], step: str, log: Path) -> Result:
@@ -93,27 +100,57 @@ class Workers:
         if isinstance(error, Expired):
             raise ToolError(f"{step} had not ended after {self.timeout_s:g} s and was stopped",
                             _quoted(log)) from error
-        said = str(error).strip().splitlines() or ["no message"]
-        raise ToolError(f"{step} failed: {type(error).__name__}: {said[0]}", _quoted(log)) from error
+        raise failure(step, error, _quoted(log)) from error
 
 
 def _enter(root: str) -> None:
     """Ready this process to be a worker: quiet, deaf to Ctrl-C, and with Keras on TensorFlow."""
     settings["store"] = Path(root)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_follow, daemon=True).start()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 
 
+def _follow() -> None:
+    """End with the main process, however that ended: a task that hangs would hold its lock."""
+    import multiprocessing
+
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        _leave()
+
+
+def _leave(*_: object) -> None:
+    tool.stop_all()
+    os._exit(1)
+
+
 def _make(task: Task) -> None:
-    _send_output_to(settings["store"] / task.log)
-    fill(settings["store"], task)
+    _told(fill, task)
 
 
 def _perform(task: Task) -> object:
-    _send_output_to(settings["store"] / task.log)
-    return perform(settings["store"], task)
+    return _told(perform, task)
+
+
+def _told(function: Callable[[Path, Task], Result], task: Task) -> Result:
+    """What `function` returns; what it raises in words, for not every exception can travel.
+
+    One of the user's own class cannot be read by the main process, and would end the whole pool.
+    """
+    output = settings["store"] / task.log
+    _send_output_to(output)
+    try:
+        return function(settings["store"], task)
+    except EdgeqError:
+        raise
+    except (Exception, SystemExit) as error:
+        printed = _quoted(output)
+        logging.getLogger(__name__).info("%s failed", task, exc_info=error)
+        raise failure(str(task), error, printed) from error
 
 
 def _send_output_to(log: Path) -> None:
@@ -127,11 +164,14 @@ def _send_output_to(log: Path) -> None:
     os.close(descriptor)
 
 
+def failure(step: str, error: BaseException, hint: str) -> ToolError:
+    """The error of a `step` that raised one that is none of ours."""
+    said = str(error).strip().splitlines() or ["no message"]
+    return ToolError(f"{step} failed: {type(error).__name__}: {said[0]}", hint)
+
+
 def _death(code: int) -> str:
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"ended with status {code}"
+    return tool.died_of(-code) if code < 0 else f"ended with status {code}"
 
 
 def _quoted(log: Path) -> str:
@@ -139,4 +179,4 @@ def _quoted(log: Path) -> str:
         text = log.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         text = ""
-    return f"the end of {log}:\n{text[-TAIL:]}" if text else f"its log, {log}, is empty"
+    return f"the end of {log}:\n{text[-TAIL:]}" if text else f"it printed nothing; its log: {log}"

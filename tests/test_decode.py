@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from edgeq.decode import Document, meant, raise_all, scalar
 from edgeq.errors import ConfigError
@@ -176,6 +179,24 @@ def test_a_file_that_is_no_text_is_told(file: Path, content: bytes) -> None:
     with pytest.raises(ConfigError, match=r"board\.yaml.*(decode|control)") as error:
         Document(file)
     assert error.value.hint == "name a YAML file"
+
+
+@pytest.fixture(scope="module")
+def any_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("any") / "board.yaml"
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.binary(max_size=40)
+       | st.text("nameligt:[]{}&*!|>-?,'\"#%@~ \n\t017.e", max_size=40).map(str.encode))
+@example(b"? ")
+@example(b"{? }")
+@example(b"name: !<")
+def test_whatever_stands_in_a_file_nothing_worse_than_a_config_error_comes_of_it(any_file, content):
+    any_file.write_bytes(content)
+    with contextlib.suppress(ConfigError):
+        found = Document(any_file)
+        assert (found.read(Board, found.value) is None) == bool(found.problems)
 
 
 def test_a_missing_file_is_told(file: Path) -> None:

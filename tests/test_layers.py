@@ -16,7 +16,7 @@ ROLES = ("frontends", "recipes", "backends", "runners", "meters")
 # From the bottom up. A module imports what stands in the lines above its own, and nothing beside it.
 LAYERS = (
     ("__init__", "errors"),
-    ("artifact",),
+    ("arrays", "artifact"),
     ("modules",),
     ("measurement",),
     ("store", "tool"),
@@ -44,7 +44,7 @@ HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "h5py", "ai_edge_litert", "
 
 
 def name_of(file: Path) -> str:
-    """The module or folder that stands for `file` in LAYERS."""
+    """The module or folder, as LAYERS has it, that `file` belongs to."""
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

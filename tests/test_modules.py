@@ -54,7 +54,8 @@ def test_text_that_only_looks_like_an_import_is_none(write: Written, tmp_path: P
 
 
 def test_what_lies_elsewhere_is_left_out(write: Written, tmp_path: Path) -> None:
-    assert not imported(write("mine.py", "import json\nimport numpy.linalg\nfrom edgeq import flow\n"), tmp_path)
+    mine = write("mine.py", "import json\nimport numpy.linalg\nfrom edgeq import flow\n")
+    assert not imported(mine, tmp_path)
 
 
 def test_a_module_of_a_package_is_found_by_its_dotted_name(write: Written, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgeq import tool
-from edgeq.errors import ToolError
+from edgeq.errors import ConfigError, ToolError
+from edgeq.graph import read
 from edgeq.measurement import Value, unavailable, value_of
 from edgeq.program import FUNCTIONAL, counted, ship, write_costs
 from edgeq.quantization import MODEL
@@ -50,11 +51,15 @@ class Vela:
              "--accelerator-config", self.accelerator_config, "--config", self.config,
              "--system-config", self.system_config, "--memory-mode", self.memory_mode,
              "--show-cpu-operations"],
-            timeout_s=self.timeout_s, cwd=out)
+            timeout_s=self.timeout_s, cwd=out, name="vela")
         compiled, summaries = work / f"{model.stem}_vela.tflite", sorted(work.glob("*_summary_*.csv"))
         if finished.status or not compiled.exists() or not summaries:
             raise ToolError(f"vela ended with status {finished.status} and no program",
                             tool.tail(finished.output))
+        try:
+            read(compiled)
+        except ConfigError as error:
+            raise ToolError(f"vela ended well, but {error.message}", tool.tail(finished.output)) from error
         costs = ship(out, compiled, compiled.name) | counted(model)
         costs |= stated(_row(summaries[0]), *split(finished.output))
         write_costs(out, costs)
@@ -97,8 +102,11 @@ def stated(row: Mapping[str, str], on_npu: int, on_cpu: int) -> dict[str, Value]
 
 
 def _row(summary: Path) -> Mapping[str, str]:
-    with summary.open(encoding="utf-8", newline="") as file:
-        row = next(csv.DictReader(file), None)
+    try:
+        with summary.open(encoding="utf-8", errors="replace", newline="") as file:
+            row = next(csv.DictReader(file), None)
+    except csv.Error:
+        row = None
     if row is None:
-        raise ToolError("vela's summary is empty", "run it again, or use the pinned version")
+        raise ToolError("vela's summary is empty, or is no table", "run it again, or use the pinned version")
     return row

@@ -5,8 +5,9 @@ from edgeq.graph.model import Graph, Operator, Quantization, Tensor
 from edgeq.graph.precision import not_integer
 from edgeq.graph.read import parse, read
 from edgeq.graph.static import with_static_batch
+from edgeq.graph.write import settled
 
 __all__ = [
     "Graph", "Operator", "Quantization", "Tensor",
-    "macs", "not_integer", "parse", "read", "with_static_batch",
+    "macs", "not_integer", "parse", "read", "settled", "with_static_batch",
 ]

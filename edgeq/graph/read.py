@@ -33,22 +33,38 @@ def parse(content: bytes, origin: str) -> Graph:
     """The graph in `content`, the bytes of a .tflite file; `origin` names it in errors."""
     model = unpack(content, origin)
     try:
-        return _graph(model)
+        graph = _graph(model)
+        _check_indices(graph)
     except STUMBLES as error:
         raise _damaged(origin, len(content)) from error
+    return graph
 
 
 def unpack(content: bytes, origin: str) -> Any:
-    """The schema's own mutable ModelT of `content`, for what edits and writes graphs."""
+    """The schema's own mutable ModelT of `content`, for what edits and writes graphs.
+
+    What writers put in one of two places is in the usual one: codes and data (write.py).
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     if content[4:8] != IDENTIFIER:
         what = "is empty" if not content else "is not a .tflite file"
         raise ConfigError(f"{origin} {what}", "a .tflite file has the letters TFL3 at its byte 4")
     try:
-        return schema.ModelT.InitFromPackedBuf(content, 0)
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        _settle(model, content)
     except STUMBLES as error:
         raise _damaged(origin, len(content)) from error
+    return model
+
+
+def _settle(model: Any, content: bytes) -> None:
+    for code in _all(model.operatorCodes):
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    for buffer in _all(model.buffers):
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
 
 
 def _damaged(origin: str, size: int) -> ConfigError:
@@ -70,12 +86,20 @@ def _graph(model: Any) -> Graph:
     )
 
 
+def _check_indices(graph: Graph) -> None:
+    """Raise IndexError where something names a tensor that is not there."""
+    named = {*graph.inputs, *graph.outputs, *(i for op in graph.operators for i in op.outputs)}
+    optional = {i for op in graph.operators for i in op.inputs} - {-1}
+    if not named | optional <= {*range(len(graph.tensors))}:
+        raise IndexError
+
+
 def _operator(index: int, operator: Any, code: Any) -> Operator:
-    builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
     options = operator.builtinOptions or operator.builtinOptions2
+    builtin = _names("BuiltinOperator")[code.builtinCode]
     return Operator(
         index=index,
-        name=f"CUSTOM:{_text(code.customCode)}" if code.customCode else _names("BuiltinOperator")[builtin],
+        name=f"CUSTOM:{_text(code.customCode)}" if code.customCode else builtin,
         version=code.version,
         inputs=_integers(operator.inputs),
         outputs=_integers(operator.outputs),

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from edgeq.errors import ConfigError
-from edgeq.graph.read import IDENTIFIER, unpack
+from edgeq.graph.read import parse, unpack
+from edgeq.graph.write import packed
 
 
 def with_static_batch(content: bytes, origin: str) -> bytes:
-    """The .tflite file `content` with its open batch closed at 1; as it is where none is open.
+    """The .tflite file `content` with its open batch closed at 1, written anew.
 
     The shapes in such a file are those of batch 1 already, and only `shape_signature` leaves the
     first dimension open, which the Edge TPU compiler and firmware refuse.
     Raises ConfigError where another dimension of an input is open.
     """
-    import flatbuffers
-
-    model = unpack(content, origin)
-    main = model.subgraphs[0]
-    for index in main.inputs:
-        signature = main.tensors[index].shapeSignature
-        if signature is not None and (signature[1:] < 0).any():
-            name = main.tensors[index].name.decode("utf-8", "replace")
-            raise ConfigError(f"{origin}: input {name!r} has an open shape {signature.tolist()}",
+    graph = parse(content, origin)
+    for entry in (graph.tensors[index] for index in graph.inputs):
+        if any(size < 0 for size in entry.signature[1:]):
+            raise ConfigError(f"{origin}: input {entry.name!r} has an open shape {list(entry.signature)}",
                               "export the model with all its dimensions fixed but the batch")
-    tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
-    if all(tensor.shapeSignature is None for tensor in tensors):
-        return content
-    for tensor in tensors:
+    model = unpack(content, origin)
+    for tensor in (tensor for subgraph in model.subgraphs for tensor in subgraph.tensors):
         tensor.shapeSignature = None
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return packed(model)

@@ -1,0 +1,25 @@
+"""Writing a .tflite file, in the form that every reader of the format understands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeq.graph.read import IDENTIFIER, unpack
+
+
+def packed(model: Any) -> bytes:
+    """The file of `model`, the schema's own mutable ModelT."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def settled(content: bytes, origin: str) -> bytes:
+    """The .tflite file `content` with all its data inside the flatbuffer, and its codes spelled out.
+
+    litert-quantizer appends large buffers to the file, which compilers and firmware do not find;
+    files from before 2020 hold operator codes only where litert-quantizer does not look.
+    """
+    return packed(unpack(content, origin))
