@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ def digest_of(path: Path) -> str:
     """
     if path.is_file():
         return digest_of_file(path)
+    if not path.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such file or folder", str(path))
     total = hashlib.sha256()
     for name, file in _files(path):
         encoded = name.encode("utf-8", "surrogateescape")

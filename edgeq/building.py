@@ -52,7 +52,8 @@ def planned(order: Order) -> Planned:
 def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict[str, Any]]:
     """Build what was ordered and deliver it; the report, and what report.json holds."""
     ready(order.output_dir)
-    with Workers(order.store, order.jobs, planned.timeout_s) as workers:
+    count = min(order.jobs, len(planned.jobs))  # a job makes one thing at a time
+    with Workers(order.store, count, planned.timeout_s) as workers:
         store = Store(order.store.absolute(), None if order.frozen else workers.make)
         results = flow.build(planned.jobs, flow.Bench(
             store, _metered(workers), tell, order.require_compiled))

@@ -164,4 +164,5 @@ def _loading(source: Path) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    cause = str(error).rpartition("Exception encountered: ")[2]  # Keras wraps one in the other
+    return (cause.strip().splitlines() or [type(error).__name__])[0]

@@ -121,7 +121,7 @@ def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[
     if best is None:
         return []
     program = store.path(best.made["program"])
-    shutil.copytree(program / SHIP, new)
+    _copy(program / SHIP, new)
     for beside in (NOTICE, LINT):
         if (program / beside).exists():
             shutil.copyfile(program / beside, new / beside)
@@ -133,6 +133,15 @@ def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[
         if log.exists() and log.stat().st_size:
             shutil.copyfile(log, new / "logs" / f"{name}.log")
     return [*files, _described(new / "manifest.json", new)]
+
+
+def _copy(folder: Path, new: Path) -> None:
+    """As shutil.copytree, whose own error says nothing of why a file could not be written."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            copy = new / file.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def _manifest(

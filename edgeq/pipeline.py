@@ -330,16 +330,22 @@ def _gate(
         document.complain((*at, "metric"),
                                  f"nothing measures {read.metric!r}{meant(read.metric, METRICS)}")
         return None
-    for key, known_names in zip(("targets", "models"), named, strict=True):
+    for key, names in zip(("targets", "models"), named, strict=True):
         for name in getattr(read, key):
-            if name not in known_names:
-                document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, known_names)}")
+            if name not in names:
+                document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, names)}")
+    low, high = _limits(document, read, at)
+    return Gate(read.metric, low, high, read.targets, read.models, read.allow)
+
+
+def _limits(document: Document, read: GateFile, at: Place) -> tuple[float | None, float | None]:
+    """The limits of a gate in the unit of its metric, seen to leave room for a figure."""
     low, high = (_limit(document, read, key, at) for key in ("min", "max"))
     if read.min is None and read.max is None:
         document.complain(at, f"the gate on {read.metric} has neither min nor max")
-    if None not in (low, high) and low > high:
+    if low is not None and high is not None and low > high:
         document.complain(at, f"nothing passes the gate on {read.metric}: its min is above its max")
-    return Gate(read.metric, low, high, read.targets, read.models, read.allow)
+    return low, high
 
 
 def _limit(document: Document, read: GateFile, key: str, at: Place) -> float | None:

@@ -35,7 +35,6 @@ class Workers:
         self.root = root.absolute()
         self.count = count
         self.timeout_s = timeout_s
-        self.made: list[Task] = []
         self._pool: Any = None  # pebble.ProcessPool, once something must be made
         self._pending: dict[str, Future[None]] = {}
         self._scheduled: list[Future[Any]] = []
@@ -48,13 +47,17 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            with self._mutex:
-                if kind:
-                    for future in self._scheduled:
-                        future.cancel()  # whoever waits for it need not wait any longer
-                self._pool.stop() if kind else self._pool.close()
-            self._pool.join()
+        if self._pool is None:
+            return
+        import multiprocessing
+
+        with self._mutex:
+            for future in self._scheduled:
+                future.cancel()  # whoever still waits for it need not wait any longer
+            self._pool.stop()
+        for worker in multiprocessing.active_children():
+            worker.terminate()  # one that is just starting would trip over the pool's end, aloud
+        self._pool.join()
 
     def make(self, task: Task) -> None:
         """Make `task` in a worker and wait for it; one that is being made is waited for."""
@@ -62,7 +65,6 @@ class Workers:
             future = self._pending.get(task.key)
             if future is None:
                 future = self._pending[task.key] = self._schedule(_make, task)
-                self.made.append(task)
         self._outcome(future, str(task), self.root / task.log)
 
     def perform(self, action: Callable[..., Result], *inputs: object) -> Result:
@@ -124,8 +126,10 @@ def _follow() -> None:
 
 
 def _leave(*_: object) -> None:
+    from pebble.common.process import process_exit
+
     tool.stop_all()
-    os._exit(1)
+    process_exit(1)
 
 
 def _make(task: Task) -> None:

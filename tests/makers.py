@@ -1,4 +1,4 @@
-"""What the tests of the store and of the workers let be made: each maker does one thing, well or badly."""
+"""What tests let be made, each maker one thing, well or badly; and how they wait for what becomes of it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ class Upper:
 
     def shout(self, out: Path, given: Path) -> None:
         (out / "text").write_text((given / "text").read_text(encoding="utf-8").upper(), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Length:
+    """Writes how long the text is that it is given."""
+
+    def measure(self, out: Path, given: Path) -> None:
+        (out / "length").write_text(str(len((given / "text").read_text(encoding="utf-8"))))
 
 
 @dataclass(frozen=True)
@@ -101,11 +109,11 @@ class Failing:
 
     def make(self, out: Path) -> None:
         (out / "half").write_bytes(b"half")
-        print(f"{SPOKEN}: {self.way}", flush=True)
+        say(f"{SPOKEN}: {self.way}")
         WAYS[self.way]()
 
     def answer(self) -> object:
-        print(f"{SPOKEN}: {self.way}", flush=True)
+        say(f"{SPOKEN}: {self.way}")
         return WAYS[self.way]()
 
 
@@ -114,7 +122,7 @@ class Talking:
     """Prints by Python, by the C library and by a program that it starts."""
 
     def write(self, out: Path) -> None:
-        print("said by Python")
+        say("said by Python")
         sys.stderr.write("said by Python on stderr\n")
         os.write(1, b"said by a descriptor\n")
         libc = ctypes.CDLL(None)
@@ -134,11 +142,50 @@ class Adding:
         return self.first + second
 
 
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def leave(mark: str, content: object) -> None:
     """Write `content` to the file `mark`, whole at once."""
     draft = Path(f"{mark}.{os.getpid()}")
     draft.write_text(str(content), encoding="utf-8")
     draft.rename(mark)
+
+
+def on_small_disk(folder: Path, *command: str | Path) -> list[str]:
+    """`command` in a mount namespace of its own, where the new `folder` is a disk of one MiB."""
+    folder.mkdir()
+    mounted = 'mount -t tmpfs -o size=1m tmpfs "$1" && shift && exec "$@"'
+    return ["unshare", "--map-root-user", "--mount", "/bin/sh", "-c", mounted, "sh",
+            *map(str, (folder, *command))]
+
+
+def wait_for(mark: Path) -> None:
+    """Wait until the file `mark` is there."""
+    for _ in range(6000):
+        if mark.exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"nothing left {mark}")
+
+
+def wait_until_gone(process: int) -> None:
+    """Wait until no process of this number runs."""
+    for _ in range(6000):
+        if not alive(process):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {process} lives on")
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this number runs; one that nobody has buried yet does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _raises(error: BaseException) -> None:

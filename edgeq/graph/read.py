@@ -59,6 +59,7 @@ def unpack(content: bytes, origin: str) -> Any:
 
 
 def _settle(model: Any, content: bytes) -> None:
+    model.signatureDefs = _all(model.signatureDefs)
     for code in _all(model.operatorCodes):
         code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     for buffer in _all(model.buffers):

@@ -19,7 +19,8 @@ def packed(model: Any) -> bytes:
 def settled(content: bytes, origin: str) -> bytes:
     """The .tflite file `content` with all its data inside the flatbuffer, and its codes spelled out.
 
-    litert-quantizer appends large buffers to the file, which compilers and firmware do not find;
-    files from before 2020 hold operator codes only where litert-quantizer does not look.
+    litert-quantizer appends large buffers to the file, where TensorFlow Lite Micro does not look and
+    reckons with nothing. It wants a list of signatures, and operator codes where files from before
+    2020 have none.
     """
     return packed(unpack(content, origin))

@@ -1,0 +1,34 @@
+"""The demo model's artifacts, each made once in the store that the tests share."""
+
+from __future__ import annotations
+
+from conftest import MODEL
+
+from edgeq.artifact import Artifact, Origin
+from edgeq.frontends.keras import Keras
+from edgeq.recipes import Recipe
+from edgeq.recipes.static_int8 import StaticInt8
+from edgeq.samples import Samples
+from edgeq.store import Store
+
+
+def source(store: Store) -> Artifact:
+    """The Keras file."""
+    return store.take(Origin(MODEL / "model.keras"))
+
+
+def baseline(store: Store) -> Artifact:
+    """What the frontend makes of it."""
+    return store.make(Keras().convert, source(store))
+
+
+def samples(store: Store, role: str, count: int | None = None, labels: str = "any") -> Artifact:
+    """`count` of the demo's samples for calibration, evaluation or training."""
+    data = store.take(Origin(MODEL / f"{role}.npz"))
+    return store.make(Samples(role=role, count=count, labels=labels).load, data, baseline(store))
+
+
+def quantized(store: Store, recipe: Recipe = StaticInt8()) -> Artifact:  # noqa: B008  # it is frozen
+    """What `recipe` makes of it, by 100 calibration samples."""
+    given = {"source": source, "baseline": baseline, "calibration": lambda s: samples(s, "calibration", 100)}
+    return store.make(recipe.quantize, *(given[name](store) for name in recipe.inputs))
