@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,17 @@ def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict
 
 
 def looked_up(order: Order, planned: Planned) -> tuple[Result, ...]:
-    """How far the store alone gets with each job: nothing is made and nothing is measured."""
+    """How far the store alone gets with each job: nothing is made or measured.
+
+    Gates on what only a live run tells are left out.
+    """
     bench = flow.Bench(Store(order.store.absolute()), lambda *_: {}, lambda *_: None)
-    return flow.build(planned.jobs, bench)
+    return flow.build(tuple(map(_unmeasured, planned.jobs)), bench)
+
+
+def _unmeasured(job: Job) -> Job:
+    live = {metric for meter in job.meters for metric in meter.metrics}
+    return replace(job, meters=(), gates=tuple(g for g in job.gates if g.metric not in live))
 
 
 def _metered(workers: Workers) -> Callable[[Meter, Artifact, Artifact], Mapping[str, Value]]:

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from edgeq import __version__, building, console, inspection
 from edgeq import lint as linter
-from edgeq.deliver import write
+from edgeq.deliver import ready, write
 from edgeq.doctor import findings, frontends_and_recipes
 from edgeq.errors import ConfigError, EdgeqError, ToolError
 from edgeq.graph import read
@@ -65,6 +65,9 @@ def cli() -> None:
 @click.option("--junit", "junit_file", type=FILE, help="Write the JUnit XML here too.")
 def build(json_file: Path | None, junit_file: Path | None, **ordered: Any) -> None:
     """Build and judge what the pipeline declares."""
+    for file in (json_file, junit_file):
+        if file:
+            ready(file.parent)
     order = building.Order(**ordered)
     planned = building.planned(order)
     with console.progress(err, len(planned.jobs)) as tell:
@@ -88,7 +91,12 @@ def plan(**ordered: Any) -> None:
     """Say what would be made, what the store has already, and why a rung is skipped."""
     order = building.Order(**ordered, frozen=True)
     planned = building.planned(order)
-    out.print(console.jobs(planned.jobs, building.looked_up(order, planned)))
+    found = building.looked_up(order, planned)
+    out.print(console.jobs(planned.jobs, found))
+    wrong = [result.error for result in found if isinstance(result.error, ConfigError)]
+    for error in wrong:
+        _complain(error)
+    sys.exit(ConfigError.exit_code if wrong else 0)
 
 
 @cli.command()

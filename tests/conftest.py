@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from edgeq.artifact import Origin
 from edgeq.frontends.keras import Keras
 from edgeq.store import Store, fill
