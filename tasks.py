@@ -20,7 +20,7 @@ def build(c: Context, target: list[str], model: list[str], args: str = "") -> No
 @task
 def test(c: Context) -> None:
     """Run the tests."""
-    _python(c, "pytest")
+    _python(c, "pytest", "-n", "auto")
 
 
 @task

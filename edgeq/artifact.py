@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +44,11 @@ def digest_of(path: Path) -> str:
     if not path.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such file or folder", str(path))
     total = hashlib.sha256()
-    for name, file in _files(path):
-        encoded = name.encode("utf-8", "surrogateescape")
+    for each in sorted(path.rglob("*")):
+        encoded = each.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
         total.update(len(encoded).to_bytes(8))
         total.update(encoded)
-        total.update(bytes.fromhex(digest_of_file(file)))
+        total.update(bytes.fromhex(digest_of_file(each)) if each.is_file() else b"")
     return total.hexdigest()
 
 
@@ -61,7 +60,3 @@ def digest_of_file(path: Path) -> str:
             total.update(chunk)
     return total.hexdigest()
 
-
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        yield file.relative_to(folder).as_posix(), file

@@ -2,7 +2,7 @@
 
 Results go to stdout, progress and complaints to stderr. Exit: 0 every gate passed, 1 a gate
 failed or an operator is not supported, 2 the configuration or the call is wrong, 3 a tool is
-missing or crashed.
+missing or crashed, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def cli() -> None:
 @click.option("--junit", "junit_file", type=FILE, help="Write the JUnit XML here too.")
 def build(json_file: Path | None, junit_file: Path | None, **ordered: Any) -> None:
     """Build and judge what the pipeline declares."""
-    for file in (json_file, junit_file):
-        if file:
-            ready(file.parent)
+    for option, file in (("--json", json_file), ("--junit", junit_file)):
+        if file and not file.exists():
+            ready(file.parent, option)
     order = building.Order(**ordered)
     planned = building.planned(order)
     with console.progress(err, len(planned.jobs)) as tell:

@@ -65,7 +65,7 @@ class Document:
             return msgspec.convert(value, kind, strict=True)
         except msgspec.ValidationError as error:
             wanted, _, place = str(error).partition(" - at ")
-            where = f" at {place.strip('`')}" if place else ""
+            where = f" at {place.replace('`', '')}" if place else ""
             if "enum" in wanted:
                 wanted = f"Expected one of {', '.join(_choices(kind))}"
             self.complain(at, f"{_name(at)}{where}: {wanted[0].lower()}{wanted[1:]}; found {value!r}")
@@ -150,7 +150,7 @@ def scalar(text: str) -> str | int | float | bool | None:
 @functools.cache
 def hints(kind: type[Any]) -> dict[str, Any]:
     """The fields that the dataclass `kind` is made from, and their types."""
-    types = get_type_hints(kind)
+    types = get_type_hints(kind, include_extras=True)
     return {field.name: types[field.name] for field in fields(kind) if field.init}
 
 

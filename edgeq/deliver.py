@@ -31,10 +31,10 @@ LINT = "lint.json"
 DRAFT = ".draft-"
 
 
-def ready(folder: Path) -> None:
+def ready(folder: Path, option: str = "--output-dir") -> None:
     """See that `folder` can be written, before hours are spent on what goes there.
 
-    Raises ConfigError where it cannot.
+    Raises ConfigError where it cannot, naming the `option` that says so.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def ready(folder: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"the output folder {folder} cannot be written: {error.strerror}",
-                          "name another with --output-dir") from error
+                          f"name another with {option}") from error
 
 
 def deliver(report: Report, store: Store, folder: Path) -> dict[str, Any]:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from edgeq.errors import Refused
 from edgeq.graph import Graph, not_integer, parse
 
 Granularity = Literal["per_channel", "per_tensor"]
+WEIGHTED = ("BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP", "FULLY_CONNECTED",
+            "TRANSPOSE_CONV")
+Weighted = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(WEIGHTED)})$")]
 BorderType = Literal["int8", "uint8", "float32"]
 MODEL = "model.tflite"
 

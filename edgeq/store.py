@@ -220,10 +220,13 @@ def _copied(origin: Origin, draft: Path) -> tuple[Path, ...]:
         draft.rmdir()
         shutil.copyfile(origin.path, draft)
         return ()
-    for file in origin.only or [p for p in origin.path.rglob("*") if p.is_file()]:
-        copy = draft / file.relative_to(origin.path)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+    for each in origin.only or origin.path.rglob("*"):
+        copy = draft / each.relative_to(origin.path)
+        if each.is_dir():
+            copy.mkdir(parents=True, exist_ok=True)
+        else:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(each, copy)
     return tuple(draft / file.relative_to(origin.path) for file in origin.only)
 
 

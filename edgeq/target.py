@@ -12,7 +12,7 @@ from edgeq.decode import Document, Place, meant, raise_all
 from edgeq.errors import ConfigError
 from edgeq.lint import Rules, read_rules
 from edgeq.meters import METERS, Meter
-from edgeq.quantization import Granularity
+from edgeq.quantization import Granularity, Weighted
 from edgeq.runners import RUNNERS, Runner
 
 FILE = "target.yaml"
@@ -32,7 +32,7 @@ class TargetFile:
     runner: Any
     format: str = "tflite"
     meters: tuple[Any, ...] = ()
-    quantization: Mapping[str, Granularity] = field(default_factory=dict)
+    quantization: Mapping[Weighted, Granularity] = field(default_factory=dict)
     samples: int | None = None
     operators: str = ""
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
+from typing import IO
 
 from edgeq.errors import ToolError
 
 log = logging.getLogger(__name__)
 running: set[int] = set()  # the process groups of the programs at work
 TAIL = 1500
-GRACE_S = 5.0
+KEPT = 16 << 20  # bytes of what a program prints
+LARGEST = 1 << 30  # bytes of a file that a program may write, and so of what it may print
 
 
 @dataclass(frozen=True)
@@ -57,28 +62,15 @@ def run(argv: Sequence[str | Path], *, timeout_s: float, cwd: Path, name: str = 
     words = [str(word) for word in argv]
     name = name or Path(words[0]).name
     log.info("$ %s", " ".join(words))
-    try:
-        process = subprocess.Popen(
-            words, cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )
-    except OSError as error:
-        raise ToolError(f"{name} could not be started: {error.strerror}",
-                        f"check that {words[0]} is there and may be run") from error
-    running.add(process.pid)
-    with process:
-        try:
-            output, _ = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise ToolError(f"{name} had not ended after {timeout_s:g} s and was stopped",
-                            tail(_rest(process))) from error
-        finally:
-            running.discard(process.pid)
+    with tempfile.TemporaryFile() as file:
+        status = _ended(_started(words, cwd, file, name), timeout_s)
+        output = _read(file)
     log.info("%s", output)
-    if process.returncode < 0:
-        raise ToolError(f"{name} {died_of(-process.returncode)}", tail(output))
-    return Finished(process.returncode, output)
+    if status is None:
+        raise ToolError(f"{name} had not ended after {timeout_s:g} s and was stopped", tail(output))
+    if status < 0:
+        raise ToolError(f"{name} {died_of(-status)}", tail(output))
+    return Finished(status, output)
 
 
 def stop_all() -> None:
@@ -100,10 +92,33 @@ def tail(output: str) -> str:
     return f"it printed: …{text[-TAIL:]}" if text else "it printed nothing"
 
 
-def _rest(process: subprocess.Popen[str]) -> str:
-    """What a killed `process` has printed; one that it sent off may still hold the other end."""
+def _started(words: list[str], cwd: Path, output: IO[bytes], name: str) -> subprocess.Popen[bytes]:
+    """A program that prints into a file: no pipe to be held open, no memory to be filled."""
     try:
-        return process.communicate(timeout=GRACE_S)[0]
-    except subprocess.TimeoutExpired as error:
-        printed: bytes | str = error.output or b""  # bytes, whatever the mode (CPython 87597)
-        return printed.decode(errors="replace") if isinstance(printed, bytes) else printed
+        process = subprocess.Popen(words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+    except OSError as error:
+        raise ToolError(f"{name} could not be started: {error.strerror}",
+                        f"check that {words[0]} is there and may be run") from error
+    with suppress(OSError, ValueError):  # where the limit is lower already
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
+    return process
+
+
+def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """The exit status; None where the time was up, and the process and its group were killed."""
+    running.add(process.pid)
+    try:
+        return process.wait(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
+    finally:
+        running.discard(process.pid)
+
+
+def _read(output: IO[bytes]) -> str:
+    """The end of what was printed, as text whatever it is."""
+    output.seek(max(0, output.seek(0, os.SEEK_END) - KEPT))
+    return TextIOWrapper(output, "utf-8", "replace").read()

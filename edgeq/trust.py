@@ -86,6 +86,8 @@ def code_in_keras(config: Any) -> Iterator[str]:
             yield f"the class {entry['module']}.{name}"
         elif ">" in str(entry.get("registered_name") or "") or name == "function":
             yield f"the class {entry.get('registered_name') or name}"
+        else:
+            yield from _files_read(entry)
 
 
 def code_in_keras2(config: Any, known: Collection[str]) -> Iterator[str]:
@@ -100,6 +102,8 @@ def code_in_keras2(config: Any, known: Collection[str]) -> Iterator[str]:
             yield from _calls_with_code(entry)
         elif name not in known and name not in KERAS_MARKS:
             yield f"the unknown class {name}"
+        else:
+            yield from _files_read(entry)
     if '"function_type": "lambda"' in json.dumps(config):
         yield "a lambda"
 
@@ -132,6 +136,13 @@ def _calls_with_code(entry: Any) -> Iterator[str]:
     function = str(config.get("function") or config.get("cls_symbol") or "")
     if function and (function in CALLS_WITH_CODE or not CALLABLE.fullmatch(function)):
         yield f"a call of tf.{function}"
+
+
+def _files_read(entry: Any) -> Iterator[str]:
+    """A lookup layer reads its vocabulary from any file that it names (StringLookup and its like)."""
+    config = entry.get("config")
+    if isinstance(config, dict) and isinstance(config.get("vocabulary"), str):
+        yield f"a reading of the file {config['vocabulary']}"
 
 
 def _package(entry: Any) -> str:

@@ -115,13 +115,15 @@ def test_an_output_folder_that_cannot_be_is_exit_2_before_anything_is_made(
     assert not (project / "none").exists()
 
 
-def test_a_report_that_cannot_be_written_elsewhere_is_exit_2_and_the_build_is_kept(
-    run: Run, project: Path
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_a_report_that_cannot_be_written_elsewhere_is_exit_2_before_anything_is_made(
+    run: Run, project: Path, option: str
 ) -> None:
-    done = run("build", *HOST, "--json", "gone/r.json")
+    done = run("build", *HOST, option, "pipeline.yaml/r.json", "--store", "none")
     assert done.returncode == 2
-    assert "gone/r.json cannot be written" in done.stderr
-    assert (project / "build/host/fashion/model.tflite").exists()
+    assert "pipeline.yaml cannot be written" in done.stderr
+    assert option in done.stderr
+    assert not (project / "none").exists()
 
 
 def test_a_terminal_without_dashes_is_no_reason_to_fail(run: Run, edit) -> None:

@@ -383,3 +383,11 @@ def test_a_whole_build_goes_through_folders_with_spaces_and_umlauts(edgeq, edit,
     assert [result["target"] for result in report["results"]] == ["host", "tflm", "ethos-u55-128", "edgetpu"]
     assert all((home / "Ausgabe é" / file["path"]).is_file()
                for result in report["results"] for file in result["artifacts"])
+
+
+def test_an_operator_that_has_no_weights_or_is_misspelt_is_named(mistakes) -> None:
+    ladder = "[{recipe: static-int8, granularity_by_operator: {FULLY_CONECTED: per_tensor}}]"
+    (told,) = mistakes(("[static-int8]", ladder))
+    assert told.startswith("pipeline.yaml:8: ladder.0.granularity_by_operator")
+    assert "FULLY_CONNECTED" in told
+    assert "FULLY_CONECTED" in told

@@ -497,3 +497,13 @@ def test_every_error_of_the_store_has_a_hint(mine: Store) -> None:
         with pytest.raises(EdgeqError) as error:
             mine.make(Failing(way).make)
         assert error.value.hint
+
+
+def test_an_empty_folder_counts_and_is_copied_too(tmp_path: Path) -> None:
+    (tmp_path / "images/bag").mkdir(parents=True)
+    one = digest_of(tmp_path / "images")
+    (tmp_path / "images/shoe").mkdir()
+    assert digest_of(tmp_path / "images") != one  # a class without images still has its number
+    store = Store(tmp_path / "store", lambda task: fill(tmp_path / "store", task))
+    copy = store.path(store.take(Origin(tmp_path / "images")))
+    assert sorted(child.name for child in copy.iterdir()) == ["bag", "shoe"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,14 +90,22 @@ def test_a_program_that_hangs_is_stopped_with_all_that_it_started(script: Script
         wait_until_gone(int((tmp_path / name).read_text()))
 
 
-def test_a_program_that_sent_another_off_does_not_hold_us_up(
-    script: Script, tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.setattr(tool, "GRACE_S", 0.1)
-    program = script("echo started\nsetsid sleep 3600 &\necho $! > child\nwait")
+def test_a_program_that_sent_another_off_does_not_hold_us_up(script: Script, tmp_path: Path) -> None:
+    program = script("echo done\nsetsid sleep 3600 &\necho $! > child")
+    assert tool.run([program], timeout_s=60, cwd=tmp_path) == tool.Finished(0, "done\n")
     with pytest.raises(ToolError, match="had not ended"):
-        tool.run([program], timeout_s=0.5, cwd=tmp_path)
-    os.kill(int((tmp_path / "child").read_text()), 9)
+        tool.run([script("setsid sleep 3600 &\necho $! > other\nwait")], timeout_s=0.5, cwd=tmp_path)
+    for name in ("child", "other"):
+        os.kill(int((tmp_path / name).read_text()), signal.SIGKILL)
+
+
+def test_a_program_that_prints_without_end_is_stopped_before_the_disk_is_full(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(tool, "LARGEST", 1 << 20)
+    with pytest.raises(ToolError, match="yes was killed by SIGXFSZ") as error:
+        tool.run(["yes"], timeout_s=60, cwd=tmp_path)
+    assert len(error.value.hint) < tool.TAIL + 50
 
 
 def test_only_the_end_of_a_long_output_is_quoted() -> None:

@@ -341,3 +341,10 @@ def test_what_in_a_configuration_of_keras_3_is_code(config, found):
 ])
 def test_what_in_a_configuration_of_keras_2_is_code(config, found):
     assert list(code_in_keras2(config, KNOWN)) == found
+
+
+def test_a_vocabulary_that_a_lookup_layer_would_read_from_a_file_is_named() -> None:
+    layer = {"class_name": "StringLookup", "module": "keras.layers", "config": {"vocabulary": "/etc/passwd"}}
+    assert list(code_in_keras({"layers": [layer]})) == ["a reading of the file /etc/passwd"]
+    assert list(code_in_keras2({"layers": [layer]}, {"StringLookup"})) == [
+        "a reading of the file /etc/passwd"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeq import engines
-from edgeq.quantization import Granularity, Static, write_static
+from edgeq.quantization import Granularity, Static, Weighted, write_static
 from edgeq.samples import samples_in
 
 
@@ -22,7 +22,7 @@ class StaticInt16x8:
 
     precision: ClassVar = "int16x8"
     granularity: Granularity = "per_channel"
-    granularity_by_operator: Mapping[str, Granularity] = field(default_factory=dict)
+    granularity_by_operator: Mapping[Weighted, Granularity] = field(default_factory=dict)
     inference_input_type: Literal["int16", "float32"] = "int16"
     inference_output_type: Literal["int16", "float32"] = "int16"
     engine: engines.Engine = "litert-quantizer"

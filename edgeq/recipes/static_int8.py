@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeq import engines
-from edgeq.quantization import BorderType, Granularity, Static, write_static
+from edgeq.quantization import BorderType, Granularity, Static, Weighted, write_static
 from edgeq.samples import samples_in
 
 
@@ -26,7 +26,7 @@ class StaticInt8:
 
     precision: ClassVar = "int8"
     granularity: Granularity = "per_channel"
-    granularity_by_operator: Mapping[str, Granularity] = field(default_factory=dict)
+    granularity_by_operator: Mapping[Weighted, Granularity] = field(default_factory=dict)
     inference_input_type: BorderType = "int8"
     inference_output_type: BorderType = "int8"
     engine: engines.Engine = "litert-quantizer"
