@@ -7,8 +7,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-CHUNK = 1 << 20
-
 
 @dataclass(frozen=True)
 class Artifact:
@@ -54,9 +52,6 @@ def digest_of(path: Path) -> str:
 
 def digest_of_file(path: Path) -> str:
     """The sha256 (hex) of one file's bytes."""
-    total = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            total.update(chunk)
-    return total.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgeq.artifact import digest_of_file
 
 PACKAGE = Path(__file__).parent
+FIRST_DEFINITION = re.compile(rb"^(?:@|class |def |async )", re.MULTILINE)
 
 
 @functools.cache
@@ -24,8 +26,11 @@ def imported(file: Path, root: Path) -> tuple[Path, ...]:
     """
     base = root.parent if root == PACKAGE else root
     package = file.parent.relative_to(base).parts if base in file.parents else ()
-    tree = ast.parse(file.read_bytes(), filename=str(file))
-    names = {name for statement in _statements(tree.body) for name in _names(statement, package)}
+    text = file.read_bytes()
+    if root == PACKAGE:
+        text = FIRST_DEFINITION.split(text, maxsplit=1)[0]  # what we import of our own, we import above
+    statements = _statements(ast.parse(text, filename=str(file)).body)
+    names = {name for statement in statements for name in _names(statement, package)}
     found = {path for name in names if (path := _file_of(name, base)) and root in path.parents}
     return tuple(sorted(found - {file}))
 
@@ -73,7 +78,16 @@ def _names(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
         yield module
 
 
+@functools.cache
+def _tops(base: Path) -> frozenset[str]:
+    """The names that a module below `base` can begin with."""
+    return frozenset(child.stem for child in base.iterdir())
+
+
+@functools.cache
 def _file_of(name: str, base: Path) -> Path | None:
+    if name.partition(".")[0] not in _tops(base):
+        return None
     place = base.joinpath(*name.split("."))
     candidates = (place.with_suffix(".py"), place / "__init__.py")
     return next((path for path in candidates if path.is_file()), None)

@@ -25,6 +25,7 @@ from edgeq.store import Task, fill, perform, task_of
 from edgeq.tool import TAIL
 
 Result = TypeVar("Result")
+POLL_S = 0.01  # how often the pool looks for what has ended: its own 0.1 s is felt at every step
 settings: dict[str, Path] = {}  # of this process, if it is a worker: where its store lies
 
 
@@ -77,9 +78,10 @@ class Workers:
     def _schedule(self, function: Callable[[Task], object], task: Task) -> Future[Any]:
         import multiprocessing
 
-        from pebble import ProcessPool
+        from pebble import CONSTS, ProcessPool
 
         if self._pool is None:
+            CONSTS.sleep_unit = POLL_S
             self._pool = ProcessPool(
                 max_workers=self.count, context=multiprocessing.get_context("spawn"),
                 initializer=_enter, initargs=(str(self.root),),
