@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import doctor, flow
+from edgeq import __version__, doctor, flow
 from edgeq.artifact import Artifact
 from edgeq.deliver import deliver, ready
 from edgeq.measurement import Value
@@ -58,7 +58,7 @@ def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict
         results = flow.build(planned.jobs, flow.Bench(
             store, _metered(workers), tell, order.require_compiled))
     used = [maker for job in planned.jobs for maker in makers(job)]
-    report = Report(results, doctor.edgeq_version(), doctor.host(), doctor.versions(used))
+    report = Report(results, __version__, doctor.host(), doctor.versions(used))
     return report, deliver(report, store, order.output_dir)
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from edgeq.program import NOTICE, SHIP
 from edgeq.report import Climbed, Report, Result, as_json
 from edgeq.store import Store
 
-Files = Mapping[tuple[str, str], list[dict[str, Any]]]
 LINT = "lint.json"
 DRAFT = ".draft-"
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq import __version__
 from edgeq.artifact import digest_of_file
 from edgeq.errors import ConfigError, ToolError
 from edgeq.frontends import FRONTENDS
@@ -80,11 +79,6 @@ def frontends_and_recipes() -> list[tuple[str, str, tuple[str, ...]]]:
     found = [("frontend", name, kind) for (_, name), kind in FRONTENDS.items()]
     rows = [(role, name, _missing([kind])) for role, name, kind in found]
     return rows + [("recipe", name, _missing([kind()])) for (_, name), kind in RECIPES.items()]
-
-
-def edgeq_version() -> str:
-    """The version of edgeq itself."""
-    return __version__
 
 
 def _finding(name: str, file: Path) -> Finding:

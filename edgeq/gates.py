@@ -6,7 +6,7 @@ the gate does not allow, does not pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,11 +86,6 @@ def rank(verdicts: Sequence[Verdict]) -> tuple[int, float]:
     """Less is better: the number of failed gates, then the summed relative shortfall."""
     failed = [verdict for verdict in verdicts if not verdict.passed]
     return len(failed), sum(verdict.shortfall for verdict in failed)
-
-
-def metrics_of(gates: Iterable[Gate]) -> set[str]:
-    """The metrics that `gates` ask for."""
-    return {gate.metric for gate in gates}
 
 
 def shown(value: float | None, unit: str) -> str:

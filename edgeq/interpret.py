@@ -70,10 +70,9 @@ def run_litert(model: Path, samples: Array, kernels: Kernels) -> Floats:
     return _each(graph, samples, infer)
 
 
-def litert(model: Path, kernels: Kernels, *, keep_all: bool = False) -> Any:
+def litert(model: Path, kernels: Kernels) -> Any:
     """A LiteRT interpreter with its tensors allocated, on one thread.
 
-    `keep_all` keeps the values of inner tensors readable after an inference.
     Raises Refused where LiteRT has no kernel for an operator, ConfigError for a damaged file.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -81,8 +80,7 @@ def litert(model: Path, kernels: Kernels, *, keep_all: bool = False) -> Any:
     resolver = OpResolverType.BUILTIN_REF if kernels == "reference" else OpResolverType.AUTO
     try:
         interpreter = Interpreter(
-            model_path=str(model), num_threads=1, experimental_op_resolver_type=resolver,
-            experimental_preserve_all_tensors=keep_all)
+            model_path=str(model), num_threads=1, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         said = _first_line(error)

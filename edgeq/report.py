@@ -1,7 +1,7 @@
 """Results, and the report they make: report.json (edgeq-report/1) is a contract.
 
-Within /1 fields are only added. A result always has its verdicts, also where a tool failed, and
-every figure its unit, number of samples and source.
+Within /1 fields are only added. A rung that came as far as its gates has its verdicts, a job that a
+tool or the configuration stopped its error, and every figure its unit, number of samples and source.
 """
 
 from __future__ import annotations
