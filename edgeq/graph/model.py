@@ -52,6 +52,13 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def grid(self) -> Quantization:
+        """Its quantization; ValueError where it has none."""
+        if self.quantization is None:
+            raise ValueError(f"{self.name!r} is not quantized")
+        return self.quantization
+
+    @property
     def dynamic(self) -> bool:
         """Whether a dimension is left open until run time."""
         return any(size < 0 for size in self.signature)

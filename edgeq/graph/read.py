@@ -6,6 +6,7 @@ verify what it reads, so every way in which it can stumble is caught here and no
 
 from __future__ import annotations
 
+import functools
 import struct
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ def read(path: Path) -> Graph:
     return parse(content, str(path))
 
 
+@functools.lru_cache(maxsize=8)
 def parse(content: bytes, origin: str) -> Graph:
     """The graph in `content`, the bytes of a .tflite file; `origin` names it in errors."""
-    model = unpack(content, origin)
+    model = unpacked(content, origin)
     try:
         graph = _graph(model)
         _check_indices(graph)
@@ -40,10 +42,17 @@ def parse(content: bytes, origin: str) -> Graph:
     return graph
 
 
+@functools.lru_cache(maxsize=8)
+def unpacked(content: bytes, origin: str) -> Any:
+    """What `unpack` gives, for those who leave it as it is: it is slow, and shared by all who ask."""
+    return unpack(content, origin)
+
+
 def unpack(content: bytes, origin: str) -> Any:
     """The schema's own mutable ModelT of `content`, for what edits and writes graphs.
 
-    What writers put in one of two places is in the usual one: codes and data (write.py).
+    What writers put in one of two places is in the usual one: codes and data (write.py). What has
+    no name has an empty one.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -62,6 +71,8 @@ def _settle(model: Any, content: bytes) -> None:
     model.signatureDefs = _all(model.signatureDefs)
     for code in _all(model.operatorCodes):
         code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    for tensor in (tensor for graph in _all(model.subgraphs) for tensor in _all(graph.tensors)):
+        tensor.name = tensor.name or b""
     for buffer in _all(model.buffers):
         if buffer.offset > 1:
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
@@ -97,7 +108,7 @@ def _check_indices(graph: Graph) -> None:
 
 def _operator(index: int, operator: Any, code: Any) -> Operator:
     options = operator.builtinOptions or operator.builtinOptions2
-    builtin = _names("BuiltinOperator")[code.builtinCode]
+    builtin = enumeration("BuiltinOperator")[code.builtinCode]
     return Operator(
         index=index,
         name=f"CUSTOM:{_text(code.customCode)}" if code.customCode else builtin,
@@ -116,7 +127,7 @@ def _tensor(index: int, tensor: Any, buffers: Any) -> Tensor:
         name=_text(tensor.name),
         shape=shape,
         signature=_integers(tensor.shapeSignature) or shape,
-        dtype=_names("TensorType")[tensor.type],
+        dtype=enumeration("TensorType")[tensor.type],
         quantization=_quantization(tensor.quantization),
         data=None if data is None or len(data) == 0 else np.asarray(data, np.uint8),
         variable=bool(tensor.isVariable),
@@ -132,11 +143,12 @@ def _quantization(quantization: Any) -> Quantization | None:
     return Quantization(scales, zeros, int(quantization.quantizedDimension))
 
 
-def _names(enumeration: str) -> dict[int, str]:
+def enumeration(name: str) -> dict[int, str]:
+    """The members of an enumeration of schema.fbs: value -> name."""
     from ai_edge_litert import schema_py_generated as schema
 
-    members = vars(getattr(schema, enumeration))
-    return {value: name for name, value in members.items() if isinstance(value, int)}
+    members = vars(getattr(schema, name))
+    return {value: member for member, value in members.items() if isinstance(value, int)}
 
 
 def _integers(values: Any) -> tuple[int, ...]:
