@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from edgeq import converter, quantizer
-from edgeq.arrays import Array
 from edgeq.baseline import NAME
+from edgeq.errors import Refused
+from edgeq.posttraining import given
 from edgeq.quantization import Static
+from edgeq.ranges import Choice
+from edgeq.samples import samples_in
 
 Engine = Literal["litert-quantizer", "tflite-converter"]
 
@@ -29,12 +32,21 @@ def packages(engine: Engine) -> tuple[str, ...]:
 
 
 def static(
-    engine: Engine, model: Path, signature: str, samples: Array, wanted: Static
+    engine: Engine, folders: tuple[Path, Path], signature: str, wanted: Static, choice: Choice
 ) -> bytes:
-    """`model` with weights and activations as `wanted`, ranges over `samples` (n, *shape)."""
-    if engine == converter.NAME:
-        return converter.static(converter.converter_of(model, signature), samples, wanted)
-    return quantizer.static(model / NAME, samples, wanted)
+    """The model with weights and activations as `wanted`, ranges by `choice`.
+
+    `folders` are those of the model that `engine` starts from and of the calibration samples.
+    Raises Refused where TFLiteConverter is asked for ranges that it has not.
+    """
+    model, calibration = folders
+    if engine != converter.NAME:
+        start = given(model, calibration, wanted, choice)
+        return start.static(start.baseline).content
+    if choice not in ("auto", "minmax"):
+        raise Refused(f"TFLiteConverter has ranges of its own, and not {choice}",
+                      "leave out `engine: tflite-converter`, or `range:`")
+    return converter.static(converter.converter_of(model, signature), samples_in(calibration), wanted)
 
 
 def dynamic(engine: Engine, model: Path, signature: str) -> bytes:

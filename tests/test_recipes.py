@@ -30,7 +30,9 @@ from edgeq.scoring import agreement
 
 CONVERTER = "tflite-converter"
 ENGINES = ["litert-quantizer", CONVERTER]
-ALL = [*(recipe() for recipe in RECIPES.values()), StaticInt8(engine=CONVERTER)]
+# Those that train have tests of their own, on a smaller model: test_training.py.
+ALL = [*(recipe() for recipe in RECIPES.values() if "training" not in recipe().inputs),
+       StaticInt8(engine=CONVERTER)]
 SHARES = {"float32": 1.0, "float16": 0.62, "dynamic-int8": 0.45, "int8": 0.5, "int16x8": 0.55}
 ENDS = {"int8": "INT8", "int16x8": "INT16"}
 
@@ -281,7 +283,7 @@ from edgeq.frontends.tflite import Tflite
 from edgeq.recipes import RECIPES
 source, calibration, out = map(Path, sys.argv[1:])
 Tflite().convert(out, source)
-for recipe in RECIPES.values():
+for recipe in [each for each in RECIPES.values() if "source" not in each().inputs]:
     recipe().quantize(out, *[{"baseline": out, "calibration": calibration}[name] for name in recipe().inputs])
     assert (out / "model.tflite").stat().st_size > 10_000
     (out / "model.tflite").unlink()

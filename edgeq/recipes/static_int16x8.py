@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 
 from edgeq import engines
 from edgeq.quantization import Granularity, Static, Weighted, write_static
-from edgeq.samples import samples_in
 
 
 @dataclass(frozen=True)
@@ -42,5 +41,5 @@ class StaticInt16x8:
         """Write `out/model.tflite`; Refused where the engine leaves anything in float."""
         wanted = Static(16, self.granularity, self.granularity_by_operator,
                         (self.inference_input_type, self.inference_output_type))
-        content = engines.static(self.engine, model, self.signature, samples_in(calibration), wanted)
+        content = engines.static(self.engine, (model, calibration), self.signature, wanted, "minmax")
         write_static(out, content, wanted, self.engine)

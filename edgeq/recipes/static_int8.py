@@ -6,29 +6,24 @@ real = scale * (q - zero_point), as in TFLite's int8 specification
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeq import engines
-from edgeq.quantization import BorderType, Granularity, Static, Weighted, write_static
-from edgeq.samples import samples_in
+from edgeq.quantization import FullInteger, write_static
+from edgeq.ranges import Choice
 
 
 @dataclass(frozen=True)
-class StaticInt8:
-    """Full-integer post-training quantization with min-max ranges.
+class StaticInt8(FullInteger):
+    """Full-integer post-training quantization; `range` says where a grid begins and ends.
 
-    `granularity_by_operator` holds exceptions for single operators (`FULLY_CONNECTED`); a
-    target's own constraints come in here.
+    `auto` chooses for each tensor by the error that it causes in the calibration outputs.
     """
 
     precision: ClassVar = "int8"
-    granularity: Granularity = "per_channel"
-    granularity_by_operator: Mapping[Weighted, Granularity] = field(default_factory=dict)
-    inference_input_type: BorderType = "int8"
-    inference_output_type: BorderType = "int8"
+    range: Choice = "auto"
     engine: engines.Engine = "litert-quantizer"
     signature: str = ""
 
@@ -44,7 +39,6 @@ class StaticInt8:
 
     def quantize(self, out: Path, model: Path, calibration: Path) -> None:
         """Write `out/model.tflite`; Refused where the engine leaves anything in float."""
-        wanted = Static(8, self.granularity, self.granularity_by_operator,
-                        (self.inference_input_type, self.inference_output_type))
-        content = engines.static(self.engine, model, self.signature, samples_in(calibration), wanted)
+        wanted = self.wanted()
+        content = engines.static(self.engine, (model, calibration), self.signature, wanted, self.range)
         write_static(out, content, wanted, self.engine)

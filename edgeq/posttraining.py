@@ -1,0 +1,147 @@
+"""Post-training quantization as far as all recipes share it: candidates, and which of them is best.
+
+A recipe makes several integer models of one float model and keeps the one whose outputs come
+closest to the float ones on the calibration samples, the plainest among them: so none does worse
+there than static-int8 does. The integer models themselves are run for it, no simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeq import baseline, quantizer
+from edgeq.arrays import Array, Floats
+from edgeq.calibration import Ranges, float_outputs, loss, ranges
+from edgeq.clipping import clipped
+from edgeq.equalization import absorbed, balanced, by_weights, equalized
+from edgeq.graph import with_integer_kernels, with_own_biases
+from edgeq.layerwise import Learn, learned
+from edgeq.quantization import Static, note, write_static
+from edgeq.ranges import Choice
+from edgeq.samples import samples_in
+
+NONE: Ranges = {}
+CLEARLY = 0.95
+SOME = 64  # samples on which edits of the float model are compared
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One integer model: `content`, made of the plain one by learning, that of a float `baseline`.
+
+    `loss` is that of its outputs on the calibration samples; `edits` and `learnt` say what was done.
+    """
+
+    baseline: bytes
+    plain: bytes
+    content: bytes
+    loss: float
+    edits: str
+    learnt: str = ""
+
+    @property
+    def said(self) -> str:
+        """What was done, in words."""
+        return ", ".join(filter(None, (self.edits, self.learnt))) or "the plain model: nothing came closer"
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a recipe starts from: the float model, calibration samples (n, *shape), what is wanted."""
+
+    baseline: bytes
+    samples: Array
+    outputs: Floats
+    wanted: Static
+    choice: Choice
+
+    def static(self, edited: bytes, edits: str = "", narrowed: Ranges = NONE) -> Candidate:
+        """The float model `edited` quantized plainly, with ranges by the choice, or `narrowed` ones."""
+        def build(found: Ranges) -> bytes:
+            return quantizer.static(edited, {**found, **narrowed}, self.wanted)
+
+        made = build(ranges(edited, self.samples, self.choice, build))
+        finer = clipped(edited, made, self.samples, self.choice)
+        tried = [made, finer] if self.choice == "auto" else [finer]
+        return best([Candidate(edited, each, each, self.loss(each), edits) for each in tried])
+
+    def taught(self, start: Candidate, learn: Learn, learnt: str) -> Candidate:
+        """The plain model that `start` was made of, with its layers learnt one after the other."""
+        made = learned(start.baseline, start.plain, self.samples, learn)
+        return Candidate(start.baseline, start.plain, made, self.loss(made), start.edits, learnt)
+
+    def corrected(self, start: Candidate) -> Candidate:
+        """The plain model that `start` was made of, its biases corrected layer by layer."""
+        return self.taught(start, lambda lesson: lesson.start, "biases corrected")
+
+    def loss(self, content: bytes) -> float:
+        """How far the outputs of an integer model are from the float ones."""
+        return loss(content, self.samples, self.outputs)
+
+
+def given(folder: Path, calibration: Path, wanted: Static, choice: Choice) -> Given:
+    """What lies in the store's folders of a baseline and of calibration samples."""
+    content = with_integer_kernels(with_own_biases((folder / baseline.NAME).read_bytes()))
+    samples = samples_in(calibration)
+    return Given(content, samples, float_outputs(content, samples), wanted, choice)
+
+
+def foundations(start: Given) -> tuple[list[Candidate], str]:
+    """The plain candidate, the best edit of the float model, and that with its biases corrected.
+
+    Which edit that is, if any, is seen with plain ranges on some of the samples. In words: what there
+    was to do.
+    """
+    balances = {"equalized by weights": by_weights,
+                "equalized by weights and activations": balanced(start.wanted.granularity_of)}
+    quick = replace(start, choice="minmax", samples=start.samples[:SOME], outputs=start.outputs[:SOME])
+    tried = [quick.corrected(quick.static(start.baseline))]
+    done = undone = 0
+    for edits, balance in balances.items():
+        edited, done, undone = equalized(start.baseline, start.samples, balance)
+        edited, high = absorbed(edited, start.samples)
+        if done or high:
+            tried.append(quick.corrected(quick.static(edited, edits)))
+    first = best(tried)
+    found = [start.static(start.baseline)]
+    if first.edits:
+        found.append(start.static(first.baseline, first.edits))
+    said = "no two layers can be equalized: the float model is as it was"
+    if done + undone:
+        said = f"{done} of {done + undone} pairs of layers equalized" + (
+            f", {undone} undone because the float outputs moved" if undone else "")
+    return [*found, start.corrected(found[-1])], said
+
+
+def best(candidates: Iterable[Candidate]) -> Candidate:
+    """The one of the least loss; a later one only where it is clearly better than those before.
+
+    What is learnt from calibration samples does a little better on just these.
+    """
+    first, *others = candidates
+    for other in others:
+        if other.loss < CLEARLY * first.loss:
+            first = other
+    return first
+
+
+def improved(
+    out: Path, folders: tuple[Path, Path], wanted: Static, choice: Choice, lesson: tuple[Learn, str]
+) -> None:
+    """Write the best of plain, equalized and taught candidates as `out/model.tflite`.
+
+    `folders` are those of the baseline and of the calibration samples; `lesson` is what to learn on
+    the best foundation, and its name.
+    """
+    start = given(*folders, wanted, choice)
+    candidates, said = foundations(start)
+    write_best(out, [*candidates, start.taught(candidates[-1], *lesson)], said, wanted)
+
+
+def write_best(out: Path, candidates: Sequence[Candidate], said: str, wanted: Static) -> None:
+    """Write the best of `candidates` as `out/model.tflite`, and note what it is."""
+    found = best(candidates)
+    note(out, said, f"taken: {found.said}")
+    write_static(out, found.content, wanted, quantizer.NAME)

@@ -1,0 +1,105 @@
+"""A look at a model outside of a build: it is converted, its samples are read, and its layers judged.
+
+All is made by the store, once: a second look, and a build of the same model, find it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeq.artifact import Origin
+from edgeq.errors import ConfigError
+from edgeq.frontends import FRONTENDS, SUFFIXES, Frontend, kind_of
+from edgeq.pipeline import DataSet, Model, load
+from edgeq.plan import told
+from edgeq.progress import heard_by
+from edgeq.quantization import Granularity
+from edgeq.samples import Samples
+from edgeq.sensitivity import Sensitivity, Table, read
+from edgeq.store import Store
+from edgeq.workers import Workers
+
+FORMAT = "tflite"
+DEFAULT = Path("pipeline.yaml")
+TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `edgeq sensitivity` was asked, as the command line has it."""
+
+    model: Path
+    calibration: Path | None
+    pipeline: Path | None
+    samples: int | None
+    granularity: Granularity
+    store: Path
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at: how the source is converted, and what it is calibrated with."""
+
+    frontend: Frontend
+    data: DataSet
+
+
+def sensitivity(asked: Question, tell: Callable[[str, float | None], None]) -> Table:
+    """The sensitivity of the layers of a model, quantized as static-int8 does it.
+
+    Raises ConfigError where there is no such model or nothing to calibrate it with, Refused where
+    it cannot be quantized.
+    """
+    subject = _subject(asked)
+    with Workers(asked.store, 1, TIMEOUT_S) as workers, heard_by(lambda done, text: tell(text, done)):
+        store = Store(asked.store.absolute(), workers.make)
+        tell("convert", None)
+        baseline = store.make(subject.frontend.convert, store.take(Origin(asked.model)))
+        samples = store.make(subject.data.samples.load, store.take(subject.data.origin), baseline)
+        tell("quantize", None)
+        looked = store.make(Sensitivity(asked.granularity, asked.samples).look, baseline, samples)
+        return read(store.path(looked))
+
+
+def _subject(asked: Question) -> Subject:
+    kind = kind_of(asked.model)
+    if not asked.model.exists():
+        raise ConfigError(f"there is no {asked.model}", "name a model")
+    if kind is None:
+        raise ConfigError(f"no frontend reads {asked.model}",
+                          f"known: {', '.join(SUFFIXES)}, or the folder of a SavedModel")
+    named = _named(asked)
+    frontend = FRONTENDS[FORMAT, kind]
+    data = _data(asked, named)
+    if asked.samples:
+        data = replace(data, samples=replace(data.samples, count=asked.samples))
+    return Subject(told(frontend, named) if named else frontend(), data)
+
+
+def _named(asked: Question) -> Model | None:
+    """The model with this source in the pipeline that was named, or is here; None where there is none.
+
+    One that only lies here is left alone where the samples are given.
+    """
+    if asked.pipeline is None and (asked.calibration or not DEFAULT.exists()):
+        return None
+    models = load(asked.pipeline or DEFAULT).models
+    found = [model for model in models if model.source.resolve() == asked.model.resolve()]
+    return next((model for model in found if "calibration" in model.data), found[0] if found else None)
+
+
+def _data(asked: Question, named: Model | None) -> DataSet:
+    """The calibration samples that were given, or those that the pipeline names for the model."""
+    if asked.calibration:
+        if not asked.calibration.exists():
+            raise ConfigError(f"there is no {asked.calibration}", "name an .npz file of samples")
+        return DataSet(Origin(asked.calibration), Samples(role="calibration"))
+    if named is None or "calibration" not in named.data:
+        where = f"model {named.name!r} of the pipeline has no calibration data" if named else (
+            f"{asked.pipeline or DEFAULT} has no model with this source")
+        raise ConfigError(f"{asked.model}: there are no calibration samples: {where}",
+                          "give them with --calibration FILE.npz, or with --pipeline FILE a pipeline "
+                          "that names them for this model")
+    return named.data["calibration"]

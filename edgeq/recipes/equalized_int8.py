@@ -1,0 +1,39 @@
+"""equalized-int8: channels made alike across layers, and biases corrected; no training.
+
+Cross-layer equalization and high-bias absorption on the float model, then empirical bias correction
+on the integer one (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
+Correction", arXiv 1906.04721):
+
+    s_i = sqrt(r1_i / r2_i)          W1 / s, b1 / s, W2 * s
+    c_i = max(0, mean_i - 3 std_i)   b1 - c, b2 + W2 c
+    b <- b + E[x W] - E[z W~]        x the layer's float inputs, z its quantized ones
+
+The formulas stand in equalization.py and rounding.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgeq import quantizer
+from edgeq.posttraining import foundations, given, write_best
+from edgeq.quantization import FullInteger
+from edgeq.ranges import Choice
+
+
+@dataclass(frozen=True)
+class EqualizedInt8(FullInteger):
+    """Full-integer quantization of equalized layers, biases corrected on calibration samples."""
+
+    precision: ClassVar = "int8"
+    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
+    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
+    range: Choice = "auto"
+
+    def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
+        """Write `out/model.tflite`: of all that was tried, what comes closest to the float outputs."""
+        wanted = self.wanted()
+        start = given(baseline, calibration, wanted, self.range)
+        write_best(out, *foundations(start), wanted)
