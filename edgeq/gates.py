@@ -1,7 +1,8 @@
 """Gates: a metric, a limit, and where it holds. A gate judges; it never raises.
 
 The one rule: silence is no evidence. A metric that is unavailable, or comes from a source that
-the gate does not allow, does not pass.
+the gate does not allow, does not pass; nor does one that too few samples stand behind, where the
+gate asks for a confidence.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeq.measurement import METRICS, Measurement, Source, Value, unavailable
+from edgeq.measurement import WORST, Measurement, Source, Value, unavailable, unit_of
+from edgeq.paired import Evidence, evidence_of, interval, needed
 
 Reason = Literal["failed", "inconclusive", "invalid", "unavailable"]
+MIN_SAMPLES = 30  # what a group must have to be judged, where a gate does not say
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,9 @@ class Gate:
     """`metric` lies between `min` and `max`, in its own unit, on `targets` and for `models`.
 
     A gate that names no targets or models holds for all. `allow` says which sources satisfy it:
-    an estimate does only where it is listed.
+    an estimate does only where it is listed. With a `confidence` the whole interval that holds the
+    figure with it must lie between the limits. `min_samples` is for worst_group_drop: what a group
+    must have to be judged.
     """
 
     metric: str
@@ -29,6 +34,8 @@ class Gate:
     targets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     allow: tuple[Source, ...] = ("measured", "simulated")
+    confidence: float | None = None
+    min_samples: int = MIN_SAMPLES
 
     def holds_for(self, model: str, target: str) -> bool:
         """Whether this gate judges `model` on `target`."""
@@ -43,8 +50,11 @@ class Gate:
         if found.source not in self.allow:
             return Verdict(self, found, "unavailable", f"it is {found.source}, and the gate allows "
                                                        f"only {', '.join(self.allow)}")
+        if self.confidence is not None:
+            return self._weighed(found, self.confidence)
         if self.shortfall(found.value) > 0:
-            return Verdict(self, found, "failed", f"wanted {self.limits()}")
+            whose = f", for group {found.group}" if self.metric == WORST else ""
+            return Verdict(self, found, "failed", f"wanted {self.limits()}{whose}")
         return Verdict(self, found, None, "")
 
     def shortfall(self, value: float) -> float:
@@ -56,20 +66,44 @@ class Gate:
 
     def limits(self) -> str:
         """The limits as a person reads them."""
-        unit = METRICS[self.metric].unit
+        unit = unit_of(self.metric)
         said = [f">= {shown(self.min, unit)}"] * (self.min is not None)
         said += [f"<= {shown(self.max, unit)}"] * (self.max is not None)
-        return " and ".join(said)
+        return " and ".join(said) + (f" at {percent(self.confidence)}" if self.confidence else "")
+
+    def _weighed(self, found: Value, confidence: float) -> Verdict:
+        """The verdict on a figure by all that it could be, as far as its samples tell."""
+        evidence = evidence_of(self.metric, found)
+        if evidence is None:
+            return Verdict(self, found, "unavailable", "the gate asks for confidence, and this figure "
+                                                       "has no interval")
+        low, high = ends = interval(evidence, confidence)
+        if not self.shortfall(low) and not self.shortfall(high):
+            return Verdict(self, found, None, "", ends)
+        open_ = [limit for limit in (self.min, self.max) if limit is not None and low <= limit <= high]
+        if not open_:
+            return Verdict(self, found, "failed", f"wanted {self.limits()}, and it is {between(ends)}", ends)
+        enough = _enough(evidence, open_, confidence)
+        told = (f"about {rough(enough)} samples would decide" if enough else
+                "it is on the limit, and no number of samples would decide")
+        return Verdict(self, found, "inconclusive", f"it is {between(ends)} at {percent(confidence)}; {told}",
+                       ends, enough)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one gate judged one measurement; `reason` is None where it passed."""
+    """How one gate judged one measurement; `reason` is None where it passed.
+
+    Where the gate asks for a confidence, `interval` holds the figure with it, and `needed` is about
+    how many samples would decide what these leave open; None where none would.
+    """
 
     gate: Gate
     found: Value
     reason: Reason | None
     explanation: str
+    interval: tuple[float, float] | None = None
+    needed: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -78,14 +112,32 @@ class Verdict:
 
     @property
     def shortfall(self) -> float:
-        """The relative shortfall; what is not there counts as a whole limit."""
-        return 1.0 if self.found.value is None else self.gate.shortfall(self.found.value)
+        """The relative shortfall, of an interval's worse end; what is not there is a whole limit."""
+        if self.found.value is None:
+            return 1.0
+        return max(self.gate.shortfall(end) for end in self.interval or (self.found.value,))
 
 
 def rank(verdicts: Sequence[Verdict]) -> tuple[int, float]:
     """Less is better: the number of failed gates, then the summed relative shortfall."""
     failed = [verdict for verdict in verdicts if not verdict.passed]
     return len(failed), sum(verdict.shortfall for verdict in failed)
+
+
+def between(ends: tuple[float, float]) -> str:
+    """An interval of a ratio as a person reads it."""
+    return " … ".join(f"{end:.4f}" for end in ends)
+
+
+def percent(confidence: float) -> str:
+    """A confidence as a person reads it."""
+    return f"{confidence * 100:.6g} %"
+
+
+def rough(count: int) -> str:
+    """A number of samples in two digits, rounded up: more would claim too much."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return f"{-(-count // step) * step:,}"
 
 
 def shown(value: float | None, unit: str) -> str:
@@ -97,3 +149,9 @@ def shown(value: float | None, unit: str) -> str:
     if unit == "count":
         return f"{value:,.0f}"
     return f"{value:.4g}" + {"ratio": "", "db": " dB", "ms": " ms", "uj": " uJ"}.get(unit, "")
+
+
+def _enough(evidence: Evidence, limits: Sequence[float], confidence: float) -> int | None:
+    """About how many samples would tell the figure from all `limits`."""
+    sizes = [needed(evidence, limit, confidence) for limit in limits]
+    return None if None in sizes else max(size for size in sizes if size is not None)

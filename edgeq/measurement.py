@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 Source = Literal["measured", "simulated", "estimated", "unavailable"]
 Unit = Literal["ratio", "bytes", "count", "ms", "uj", "db", "value"]
 
@@ -27,10 +29,12 @@ class Metric:
     meaning: str
 
 
+WORST = "worst_group_drop"
 METRICS: Mapping[str, Metric] = {
     "accuracy": Metric("ratio", "the task's own score on the target (top1, top5, auc): higher is better"),
     "baseline_accuracy": Metric("ratio", "the same score of the float baseline on the same samples"),
     "accuracy_drop": Metric("ratio", "baseline_accuracy minus accuracy"),
+    WORST: Metric("ratio", "the largest accuracy_drop of any group of samples"),
     "agreement": Metric("ratio", "share of samples with the same top-1 as the baseline"),
     "sqnr_db": Metric("db", "signal to quantization noise of the outputs, against the baseline's"),
     "mse": Metric("value", "mean squared error of the outputs, against the baseline's"),
@@ -49,6 +53,10 @@ METRICS: Mapping[str, Metric] = {
     "streamed_bytes": Metric("bytes", "parameters sent to the accelerator on every inference"),
 }
 
+# These have a value for a group of samples, too: `accuracy[GROUP]`.
+GROUPED = ("accuracy", "baseline_accuracy", "accuracy_drop")
+OF_GROUP = re.compile(rf"({'|'.join(GROUPED)})\[(.+)\]", re.DOTALL)
+
 SCALES: Mapping[Unit, Mapping[str, float]] = {
     "ratio": {"": 1, "%": 0.01},
     "bytes": {"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9,
@@ -65,7 +73,13 @@ QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-
 
 @dataclass(frozen=True)
 class Value:
-    """One figure; `n` is the number of samples or runs behind it, None where it has none."""
+    """One figure; `n` is the number of samples or runs behind it, None where it has none.
+
+    `interval` holds the true figure with a confidence of 95 %; what another confidence needs is
+    kept beside it: `discordant`, the samples that only the baseline has right and those that only
+    the target has, or the `standard_error`; neither for a share of `n`. `p_value` is the paired
+    test's that the two sides do equally well, `group` the group that the figure is of.
+    """
 
     value: float | None
     unit: Unit
@@ -73,9 +87,25 @@ class Value:
     n: int | None = None
     aggregation: str | None = None
     reason: str | None = None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    discordant: tuple[int, int] | None = None
+    standard_error: float | None = None
+    group: str | None = None
 
 
 Measurement = Mapping[str, Value]
+
+
+def in_group(metric: str) -> tuple[str, str]:
+    """`accuracy[GROUP]` as the name of the metric and that of the group; ("cycles", "") for others."""
+    match = OF_GROUP.fullmatch(metric)
+    return (match[1], match[2]) if match else (metric, "")
+
+
+def unit_of(metric: str) -> Unit:
+    """The unit of `metric`, that of `accuracy[GROUP]` among them; KeyError for a name of none."""
+    return METRICS[in_group(metric)[0]].unit
 
 
 def value_of(
@@ -86,26 +116,30 @@ def value_of(
     n: int | None = None,
     aggregation: str | None = None,
 ) -> Value:
-    """A figure for `metric`, in the unit that METRICS gives it, to 12 digits: more is noise.
+    """A figure for `metric`, in its own unit, to 12 digits: more is noise.
 
     NaN and infinity are no figures.
     """
     if not math.isfinite(value):
         return unavailable(metric, f"it came out as {float(value)}")
-    return Value(float(f"{value:.12g}"), METRICS[metric].unit, source, n, aggregation)
+    return Value(rounded(value), unit_of(metric), source, n, aggregation)
 
 
 def unavailable(metric: str, reason: str) -> Value:
     """The absence of a figure for `metric`, with the reason."""
-    return Value(None, METRICS[metric].unit, "unavailable", reason=reason)
+    return Value(None, unit_of(metric), "unavailable", reason=reason)
+
+
+def rounded(number: float) -> float:
+    """`number` to 12 digits."""
+    return float(f"{number:.12g}")
 
 
 def to_json(measurement: Measurement) -> dict[str, dict[str, object]]:
     """The measurement as report.json has it: fields that say nothing are left out."""
-    return {
-        name: {key: field for key, field in asdict(value).items() if field is not None or key == "value"}
-        for name, value in measurement.items()
-    }
+    return {name: {key: [*field] if isinstance(field, tuple) else field
+                   for key, field in asdict(value).items() if field is not None or key == "value"}
+            for name, value in measurement.items()}
 
 
 def write(path: Path, measurement: Measurement) -> None:
@@ -115,8 +149,7 @@ def write(path: Path, measurement: Measurement) -> None:
 
 def read(path: Path) -> dict[str, Value]:
     """The measurement that `write` left at `path`."""
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    return {name: Value(**fields) for name, fields in raw.items()}
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Value])
 
 
 def quantity(text: str | float, unit: Unit) -> float:

@@ -1,12 +1,14 @@
 """Data sets: .npz files, image folders and the user's own functions, brought to one form.
 
 In the store a data set is a folder of plain arrays: x.npy (n, *shape) in the type of the model's
-input, and where there are any, y.npy and group.npy (n,). Which samples are taken of a larger set
-is chosen by a seed, evenly over the classes, so that both sides of a comparison see the same ones.
+input, and where there are any, y.npy (n,) and, as text, group.npy (n,). Which samples are taken of a
+larger set is chosen by a seed, evenly over the classes, so that both sides of a comparison see the
+same ones.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
@@ -59,19 +61,12 @@ class Samples:
         origin = f"{self.role} data {self.function or data.name}"
         arrays = self._read(data, entry, origin)
         x = self._fitted(arrays["x"], entry, origin)
-        for name in ("y", "group"):
-            if name in arrays and arrays[name].shape[:1] != x.shape[:1]:
-                raise ConfigError(f"{origin}: {len(x)} samples in x, but {name} has the shape "
-                                  f"{list(arrays[name].shape)}", f"give one {name} a sample")
-        labels = arrays.get("y")
+        beside = _beside(arrays, len(x), origin)
         if self.labels != "any":
-            labels = _checked_labels(labels, self.labels, exit_.shape[-1], origin)
-        chosen = self._chosen(len(x), labels, origin)
-        np.save(out / "x.npy", x[chosen], allow_pickle=False)
-        for name in ("y", "group"):
-            if name in arrays:
-                values = labels if name == "y" and labels is not None else arrays[name]
-                np.save(out / f"{name}.npy", values[chosen], allow_pickle=False)
+            beside["y"] = _checked_labels(beside.get("y"), self.labels, exit_.shape[-1], origin)
+        chosen = self._chosen(len(x), beside.get("y"), origin)
+        for name, values in {"x": x, **beside}.items():
+            np.save(out / f"{name}.npy", values[chosen], allow_pickle=False)
 
     def _read(self, data: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
         if self.function:
@@ -114,9 +109,7 @@ class Overlap:
 
     def count(self, out: Path, evaluation: Path, other: Path) -> None:
         """Write `out/overlap.json`: how many evaluation samples `other` holds as well."""
-        theirs = set(_contents(samples_in(other)))
-        shared = sum(content in theirs for content in _contents(samples_in(evaluation)))
-        (out / "overlap.json").write_text(json.dumps(shared), encoding="utf-8")
+        (out / "overlap.json").write_text(json.dumps(shared_by(evaluation, other)), encoding="utf-8")
 
 
 def samples_in(folder: Path) -> Array:
@@ -129,6 +122,23 @@ def labels_in(folder: Path) -> Array | None:
     """Its labels (n,), or None."""
     path = folder / "y.npy"
     return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def groups_in(folder: Path) -> Array | None:
+    """The name of each sample's group (n,), or None."""
+    path = folder / "group.npy"
+    return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def shared_by(evaluation: Path, other: Path) -> int:
+    """How many samples of the set in `evaluation` lie in `other` too, by their exact content."""
+    theirs = set(contents(samples_in(other)))
+    return sum(content in theirs for content in contents(samples_in(evaluation)))
+
+
+def contents(samples: Array) -> Iterator[bytes]:
+    """A digest of what each of `samples` (n, *shape) holds, to be told from the others by."""
+    return (hashlib.sha256(np.ascontiguousarray(sample).data).digest() for sample in samples)
 
 
 def choose(found: int, count: int, labels: Array | None, seed: int) -> Integers:
@@ -181,6 +191,31 @@ def _npz(path: Path, origin: str) -> Mapping[str, Array]:
     return arrays
 
 
+def _beside(arrays: Mapping[str, Array], count: int, origin: str) -> dict[str, Array]:
+    """What goes with `count` samples: the labels and groups that there are, an entry a sample."""
+    beside = {name: arrays[name] for name in ("y", "group") if name in arrays}
+    for name, values in beside.items():
+        if values.shape[:1] != (count,):
+            raise ConfigError(f"{origin}: {count} samples in x, but {name} has the shape "
+                              f"{list(values.shape)}", f"give one {name} a sample")
+    if "group" in beside:
+        beside["group"] = _names(beside["group"], origin)
+    return beside
+
+
+def _names(groups: Array, origin: str) -> Array:
+    """`groups` (n,) as text: names as they are, whole numbers, or `true` and `false`."""
+    kind = groups.dtype.kind
+    if groups.ndim != 1 or kind not in "USiub":
+        raise ConfigError(f"{origin}: group is {groups.dtype} of shape {list(groups.shape)}",
+                          "give one name a sample, as text, whole numbers or booleans")
+    named = np.char.decode(groups, "utf-8", "replace") if kind == "S" else groups.astype(str)
+    if (named == "").any():
+        raise ConfigError(f"{origin}: {int((named == '').sum())} samples have an empty group",
+                          "give every sample a name, `none` if need be")
+    return np.char.lower(named) if kind == "b" else named
+
+
 def _images(folder: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
     """The images below `folder`, a class a subfolder in alphabetical order, at the model's size."""
     classes = sorted(child for child in folder.iterdir() if child.is_dir() and child.name[0] != ".")
@@ -224,7 +259,3 @@ def _checked_labels(labels: Array | None, kind: Labels, outputs: int, origin: st
             f"{origin}: {int(outside.sum())} labels lie outside 0..{classes - 1}, the first is "
             f"{int(flat[outside][0])}", "the labels are positions in the model's output")
     return flat[:, 0].astype(np.int64)
-
-
-def _contents(samples: Array) -> Iterator[bytes]:
-    return (np.ascontiguousarray(sample).tobytes() for sample in samples)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from edgeq.gates import Gate, Verdict, rank, shown
+from edgeq.gates import Gate, Verdict, between, percent, rank, rough, shown
 from edgeq.measurement import Source, Value, unavailable, value_of
+from edgeq.paired import Evidence, Loss, Normal, Share, interval, needed, supported
 
 
 def judged(metric: str, value: float | None, source: Source = "simulated", **gate: Any) -> Verdict:
@@ -141,3 +142,112 @@ def test_a_figure_is_shown_in_its_unit(value: float | None, unit: str, text: str
 def test_a_gate_judges_the_value_that_the_report_shows() -> None:
     found = Value(0.02, "ratio", "simulated", 2000)
     assert Gate("accuracy_drop", max=0.01).judge({"accuracy_drop": found}).found is found
+
+
+# With a confidence
+
+
+def weighed(metric: str, evidence: Evidence, confidence: float = 0.95, **limits: float) -> Verdict:
+    """The verdict of a gate with a confidence on the figure that `evidence` gives."""
+    value = supported(metric, value_of(metric, evidence.estimate, "simulated", n=evidence.n), evidence)
+    return Gate(metric, confidence=confidence, **limits).judge({metric: value})
+
+
+def test_a_gate_with_a_confidence_passes_where_the_whole_interval_does() -> None:
+    verdict = weighed("accuracy_drop", Loss(12, 5, 2000), max=0.01)  # 0.0035: -0.0006 … 0.0082
+    assert (verdict.passed, verdict.reason, verdict.explanation) == (True, None, "")
+    assert verdict.interval == interval(Loss(12, 5, 2000), 0.95)
+
+
+def test_it_fails_where_none_of_the_interval_would_pass() -> None:
+    verdict = weighed("accuracy_drop", Loss(90, 5, 2000), max=0.01)  # 0.0425: 0.034 … 0.053
+    assert verdict.reason == "failed"
+    assert verdict.explanation == "wanted <= 0.01 at 95 %, and it is 0.0338 … 0.0527"
+    assert verdict.needed is None
+
+
+def test_else_the_samples_are_too_few_and_so_many_would_do() -> None:
+    verdict = weighed("accuracy_drop", Loss(3, 1, 400), max=0.01)  # 0.005: -0.007 … 0.020
+    assert (verdict.passed, verdict.reason) == (False, "inconclusive")
+    assert verdict.needed == needed(Loss(3, 1, 400), 0.01, 0.95) == 2081
+    assert verdict.explanation == "it is -0.0072 … 0.0196 at 95 %; about 2,100 samples would decide"
+
+
+def test_a_figure_beyond_the_limit_may_be_inconclusive_too() -> None:
+    verdict = weighed("accuracy_drop", Loss(6, 1, 400), max=0.01)
+    assert verdict.found.value > 0.01
+    assert verdict.reason == "inconclusive"
+
+
+def test_on_the_limit_itself_no_number_of_samples_decides() -> None:
+    verdict = weighed("agreement", Share(500, 500), min=1)
+    assert (verdict.reason, verdict.needed) == ("inconclusive", None)
+    assert verdict.explanation.endswith("it is on the limit, and no number of samples would decide")
+
+
+def test_more_confidence_is_harder_to_come_by() -> None:
+    reasons = [weighed("accuracy", Share(930, 1000), confidence, min=0.915).reason
+               for confidence in (0.8, 0.9, 0.99)]
+    assert reasons == [None, None, "inconclusive"]
+
+
+@pytest.mark.parametrize(("successes", "reason"), [
+    (500, None), (480, "inconclusive"), (420, "failed"), (520, "inconclusive"), (580, "failed")])
+def test_between_two_limits_the_whole_interval_must_lie(successes: int, reason: str | None) -> None:
+    assert weighed("agreement", Share(successes, 1000), min=0.46, max=0.54).reason == reason
+
+
+def test_both_limits_may_be_too_near() -> None:
+    verdict = weighed("agreement", Share(50, 100), min=0.46, max=0.53)
+    assert verdict.needed == weighed("agreement", Share(50, 100), max=0.53).needed
+    assert verdict.needed > weighed("agreement", Share(50, 100), min=0.46).needed
+
+
+def test_a_standard_error_makes_an_interval_at_any_confidence() -> None:
+    evidence = Normal(0.004, 0.003, 240, (-1.0, 1.0))
+    assert weighed("accuracy_drop", evidence, 0.9, max=0.01).passed      # up to 0.0089
+    assert not weighed("accuracy_drop", evidence, 0.99, max=0.01).passed  # up to 0.0117
+
+
+def test_a_figure_without_an_interval_does_not_pass_a_gate_with_a_confidence() -> None:
+    verdict = judged("accuracy", 0.99, min=0.5, confidence=0.95)
+    assert verdict.reason == "unavailable"
+    assert "no interval" in verdict.explanation
+
+
+def test_a_gate_without_a_confidence_judges_the_figure_alone() -> None:
+    value = supported("accuracy_drop", value_of("accuracy_drop", 0.005, "simulated", n=400), Loss(3, 1, 400))
+    verdict = Gate("accuracy_drop", max=0.01).judge({"accuracy_drop": value})
+    assert (verdict.passed, verdict.interval) == (True, None)
+
+
+def test_of_two_inconclusive_figures_the_one_whose_worse_end_is_nearer_ranks_first() -> None:
+    near = [weighed("accuracy_drop", Loss(3, 2, 400), max=0.01)]
+    far = [weighed("accuracy_drop", Loss(5, 2, 400), max=0.01)]
+    assert rank(near) < rank(far)
+    assert rank(near)[1] > 0
+
+
+def test_a_gate_on_a_group_judges_the_group() -> None:
+    found = {"accuracy_drop": value_of("accuracy_drop", 0.0, "simulated"),
+             "accuracy_drop[night]": value_of("accuracy_drop[night]", 0.2, "simulated")}
+    assert not Gate("accuracy_drop[night]", max=0.1).judge(found).passed
+    assert Gate("accuracy_drop", max=0.1).judge(found).passed
+    assert Gate("accuracy_drop[day]", max=0.1).judge(found).reason == "unavailable"
+
+
+def test_limits_say_the_confidence() -> None:
+    assert Gate("accuracy_drop[a]", max=0.01, confidence=0.95).limits() == "<= 0.01 at 95 %"
+    assert Gate("accuracy_drop", max=0.01).limits() == "<= 0.01"
+
+
+@pytest.mark.parametrize(("count", "text"), [
+    (2081, "2,100"), (385, "390"), (99, "99"), (7, "7"), (100, "100"), (101, "110"),
+    (1_000_001, "1,100,000")])
+def test_a_number_of_samples_is_said_in_two_digits_and_never_too_small(count: int, text: str) -> None:
+    assert rough(count) == text
+
+
+def test_intervals_and_confidences_are_said_plainly() -> None:
+    assert between((-0.00058, 0.00791)) == "-0.0006 … 0.0079"
+    assert [percent(each) for each in (0.95, 0.999, 0.6827)] == ["95 %", "99.9 %", "68.27 %"]
