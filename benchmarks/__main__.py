@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import by_hand, demo, nothing_to_do, scoring, workers
+from benchmarks import by_hand, demo, ladder, nothing_to_do, scoring, workers
 from benchmarks.measuring import Figure
 
 BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "by-hand": by_hand.figures,
     "scoring": scoring.figures,
     "workers": workers.figures,
+    "ladder": ladder.figures,
 }
 
 

@@ -96,9 +96,19 @@ def watched_memory() -> Iterator[list[float]]:
         thread.join()
 
 
+def peak_mb(pid: int) -> float:
+    """The peak memory (MB) that the process `pid` has had until now; 0 where it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    peaks = [line.split()[1] for line in lines if line.startswith("VmHWM")]
+    return int(peaks[0]) / 1024 if peaks else 0.0
+
+
 def _descendants_mb(pid: int) -> Iterator[float]:
     for child in _children(pid):
-        yield _peak_mb(child)
+        yield peak_mb(child)
         yield from _descendants_mb(child)
 
 
@@ -108,12 +118,3 @@ def _children(pid: int) -> list[int]:
         return [int(child) for task in tasks for child in task.read_text().split()]
     except OSError:
         return []
-
-
-def _peak_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    peaks = [line.split()[1] for line in lines if line.startswith("VmHWM")]
-    return int(peaks[0]) / 1024 if peaks else 0.0

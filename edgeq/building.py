@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import __version__, doctor, flow
+from edgeq import __version__, doctor, flow, forecast
 from edgeq.artifact import Artifact
 from edgeq.deliver import deliver, ready
 from edgeq.measurement import Value
@@ -69,6 +69,11 @@ def looked_up(order: Order, planned: Planned) -> tuple[Result, ...]:
     """
     bench = flow.Bench(Store(order.store.absolute()), lambda *_: {}, lambda *_: None)
     return flow.build(tuple(map(_unmeasured, planned.jobs)), bench)
+
+
+def costs(order: Order, planned: Planned) -> tuple[tuple[str, ...], ...]:
+    """About how long each rung of each job would take, by earlier runs: an estimate, in words."""
+    return forecast.costs(planned.jobs, Store(order.store.absolute()))
 
 
 def _unmeasured(job: Job) -> Job:

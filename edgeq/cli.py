@@ -10,23 +10,25 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgeq import __version__, building, console, inspection
+from edgeq import __version__, building, console, inspection, probing
 from edgeq import lint as linter
 from edgeq.deliver import ready, write
 from edgeq.doctor import findings, frontends_and_recipes
 from edgeq.errors import ConfigError, EdgeqError, ToolError
 from edgeq.graph import read
 from edgeq.junit import junit as as_junit
+from edgeq.quantization import Granularity
 from edgeq.recipes import RECIPES
 from edgeq.schema import schema as pipeline_schema
 from edgeq.target import all_of, find
@@ -88,11 +90,11 @@ def build(json_file: Path | None, junit_file: Path | None, **ordered: Any) -> No
 @MODELS
 @STORE
 def plan(**ordered: Any) -> None:
-    """Say what would be made, what the store has already, and why a rung is skipped."""
+    """Say what would be made and about how long it takes, what is there, and why a rung is skipped."""
     order = building.Order(**ordered, frozen=True)
     planned = building.planned(order)
     found = building.looked_up(order, planned)
-    out.print(console.jobs(planned.jobs, found))
+    out.print(console.jobs(planned.jobs, found, building.costs(order, planned)))
     wrong = [result.error for result in found if isinstance(result.error, ConfigError)]
     for error in wrong:
         _complain(error)
@@ -128,6 +130,29 @@ def inspect(model: Path, as_json: bool) -> None:
     else:
         out.print(console.operators(described))
         _say(console.totals(described))
+
+
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--top", type=click.IntRange(min=1), help="Only so many layers, the most sensitive ones.")
+@click.option("--calibration", type=FILE, help="Samples (.npz with x), as the model takes them.")
+@click.option("--pipeline", type=FILE, help="What names them for this model.  [default: pipeline.yaml]")
+@click.option("--samples", type=click.IntRange(min=1), help="Take so many of them, and judge by all.")
+@click.option("--granularity", type=click.Choice(get_args(Granularity)), default="per_channel",
+              show_default=True)
+@STORE
+@click.option("--json", "as_json", is_flag=True, help="All of it, for a machine.")
+def sensitivity(top: int | None, as_json: bool, **asked: Any) -> None:
+    """Rank a model's layers by what the output loses when each alone is quantized to int8."""
+    question = probing.Question(**asked)
+    name = question.model.name
+    with console.progress(err, 1) as tell:
+        found = probing.sensitivity(question, partial(tell, name))
+    if as_json:
+        _say(json.dumps({"model": name, "granularity": question.granularity, **asdict(found)}, indent=1))
+    else:
+        out.print(console.layers(found, top))
+        _say(console.judged(name, found))
 
 
 @cli.command()

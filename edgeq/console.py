@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeq.errors import ConfigError, EdgeqError
-from edgeq.gates import Verdict, shown
-from edgeq.measurement import Measurement
+from edgeq.flow import Said
+from edgeq.gates import Verdict, between, shown
+from edgeq.measurement import WORST, Measurement
 from edgeq.plan import Job
 from edgeq.report import Climbed, Report, Result
+from edgeq.sensitivity import Table as Sensitivities
 
 STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bold red",
           "skipped": "dim"}
@@ -42,6 +44,8 @@ def remarks(report: Report) -> Iterator[str]:
     for result in report.results:
         name = f"{result.model}/{result.target}"
         yield from (f"warning: {name}: {warning}" for warning in result.warnings)
+        yield from (f"{name} {named(rung.recipe, rung.options)}: {note}"
+                    for rung in result.rungs if rung.judged for note in rung.notes)
         if result.best and result.best.notice:
             yield f"{name}: {result.best.notice}"
         if result.error:
@@ -49,16 +53,18 @@ def remarks(report: Report) -> Iterator[str]:
     yield _summary(report.results)
 
 
-def jobs(planned: tuple[Job, ...], looked_up: tuple[Result, ...]) -> Table:
-    """A row a rung of each job: whether it can be tried, its gates, and what the store has."""
-    table = Table("model", "target", "rung", "gates", "state", header_style="bold")
-    for job, result in zip(planned, looked_up, strict=True):
-        gates = "\n".join(f"{gate.metric} {gate.limits()}" for gate in job.gates)
+def jobs(
+    planned: tuple[Job, ...], looked_up: tuple[Result, ...], costs: tuple[tuple[str, ...], ...]
+) -> Table:
+    """A row a rung of each job: whether it can be tried, its gates, what the store has, the cost."""
+    table = Table("model", "target", "rung", "gates", "state", "estimated cost", header_style="bold")
+    for job, result, expected in zip(planned, looked_up, costs, strict=True):
+        gates = "\n".join(escape(f"{gate.metric} {gate.limits()}") for gate in job.gates)
         climbed = (*result.rungs, *[None] * (len(job.rungs) - len(result.rungs)))
-        for rung, found in zip(job.rungs, climbed, strict=True):
+        for rung, found, cost in zip(job.rungs, climbed, expected, strict=True):
             state = f"skipped: {rung.skipped}" if rung.skipped else _stored(found, result.error)
             table.add_row(job.model.name, job.target.name, Text(named(rung.name, rung.options)), gates,
-                          Text(state))
+                          Text(state), cost)
     return table
 
 
@@ -75,6 +81,24 @@ def operators(described: Mapping[str, Any]) -> Table:
     return table
 
 
+def layers(found: Sensitivities, top: int | None) -> Table:
+    """A row a layer, the most sensitive first: how much noise it makes alone, and how much remains."""
+    table = Table("rank", "#", "operator", "output", "layer", "alone quantized", "alone not", "weights",
+                  header_style="bold")
+    for rank, row in enumerate(found.layers[:top], start=1):
+        table.add_row(*map(escape, (
+            str(rank), str(row.index), row.operator, "x".join(map(str, row.shape)), row.short,
+            f"{row.alone_quantized_db:.1f} dB", f"{row.alone_not_db:.1f} dB", f"{row.weight_bytes:,} B")))
+    return table
+
+
+def judged(model: str, found: Sensitivities) -> str:
+    """What a table of layers stands on, in a line."""
+    return (f"{model}: {len(found.layers)} layers; with all of them quantized the output has "
+            f"{found.all_quantized_db:.1f} dB; by {found.samples} of {found.calibration_samples} "
+            "calibration samples")
+
+
 def totals(described: Mapping[str, Any]) -> str:
     """The figures of the whole model, in a line."""
     return (f"{described['model']}: {described['bytes']:,} bytes, {described['parameter_bytes']:,} of "
@@ -87,10 +111,10 @@ def wide(terminal: Console) -> Console:
 
 
 @contextmanager
-def progress(terminal: Console, jobs: int) -> Iterator[Callable[[Job, str], None]]:
+def progress(terminal: Console, jobs: int) -> Iterator[Said]:
     """A function that tells how a job goes: a bar on a terminal, a line a step elsewhere."""
     if not terminal.is_terminal:
-        yield lambda job, step: terminal.print(f"{job}: {step}", highlight=False, markup=False)
+        yield _lines(terminal)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -98,8 +122,9 @@ def progress(terminal: Console, jobs: int) -> Iterator[Callable[[Job, str], None
                   TimeElapsedColumn(), console=terminal, transient=True) as bar:
         task = bar.add_task("", total=jobs)
 
-        def tell(job: Job, step: str) -> None:
-            bar.update(task, description=f"{job}: {step}", advance=step in ("passed", "FAILED"))
+        def tell(job: object, step: str, done: float | None = None) -> None:
+            share = "" if done is None else f" {100 * done:.0f} %"
+            bar.update(task, description=f"{job}: {step}{share}", advance=step in ("passed", "FAILED"))
 
         yield tell
 
@@ -108,6 +133,18 @@ def named(recipe: str, options: Mapping[str, Any]) -> str:
     """A recipe with its options, as `static-int8 {granularity: per_tensor}`."""
     said = ", ".join(f"{key}: {value}" for key, value in options.items())
     return f"{recipe} {{{said}}}" if said else recipe
+
+
+def _lines(terminal: Console) -> Said:
+    """A function that prints a line for each step of a job, however often it is told of it."""
+    latest: dict[str, str] = {}
+
+    def tell(job: object, step: str, _: float | None = None) -> None:
+        if latest.get(str(job)) != step:
+            latest[str(job)] = step
+            terminal.print(f"{job}: {step}", highlight=False, markup=False)
+
+    return tell
 
 
 def _stored(climbed: Climbed | None, error: EdgeqError | None) -> str:
@@ -130,7 +167,8 @@ def _scores(metrics: Measurement) -> Iterator[str]:
     for metric in (*scores, *SIZES):
         found = metrics.get(metric)
         if found and found.value is not None:
-            yield f"{SHORT[metric]} {shown(found.value, found.unit)}"
+            ends = f" ({between(found.interval)})" if found.interval and metric != "accuracy" else ""
+            yield f"{SHORT[metric]} {shown(found.value, found.unit)}{ends}"
     if counts := {found.n for found in metrics.values() if found.n}:
         yield f"n {max(counts)}"
 
@@ -138,9 +176,12 @@ def _scores(metrics: Measurement) -> Iterator[str]:
 def _verdict(verdict: Verdict) -> str:
     mark = "[green]pass[/]" if verdict.passed else "[bold red]FAIL[/]"
     value = shown(verdict.found.value, verdict.found.unit)
-    source = verdict.found.source
-    why = f": {escape(verdict.explanation)}" if verdict.reason == "unavailable" else ""
-    return f"{mark} {verdict.gate.metric} {value} {verdict.gate.limits()} ({source}{why})"
+    whose = f", group {verdict.found.group}" if verdict.gate.metric == WORST and verdict.found.group else ""
+    source = f"{verdict.found.source}{whose}"
+    why = {"inconclusive": ", inconclusive: ", "unavailable": ": "}.get(verdict.reason or "")
+    told = f"{source}{why}{verdict.explanation}" if why else source
+    gate = f"{verdict.gate.metric} {value} {verdict.gate.limits()}"
+    return f"{mark} {escape(f'{gate} ({told})')}"
 
 
 def _summary(results: tuple[Result, ...]) -> str:

@@ -11,7 +11,7 @@ import difflib
 import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -29,6 +29,7 @@ INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,250}")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
          "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+NOWHERE: Mapping[str, Place] = {}
 
 
 class Document:
@@ -40,10 +41,13 @@ class Document:
         self._lines: dict[Place, int] = {}
         self.value = self._plain(self._composed(), ())
 
-    def read(self, kind: type[T], value: object, at: Place = ()) -> T | None:
+    def read(
+        self, kind: type[T], value: object, at: Place = (), elsewhere: Mapping[str, Place] = NOWHERE
+    ) -> T | None:
         """`value`, which stands at `at`, as the dataclass `kind`; None where problems were noted.
 
         The fields of `kind` are scalars, lists and mappings: a dataclass within is read by itself.
+        What of them stands `elsewhere` is told there.
         """
         if not isinstance(value, dict):
             found = "is empty" if value is None else f"is {value!r}"
@@ -56,7 +60,7 @@ class Document:
         for field in fields(cast("Any", kind)):
             if field.default is field.default_factory is MISSING and field.name not in value:
                 self.complain(at, f"{field.name!r} is missing")
-        read = {key: self._converted(given, kinds[key], (*at, key))
+        read = {key: self._converted(given, kinds[key], elsewhere.get(key, (*at, key)))
                 for key, given in value.items() if key in kinds}
         return kind(**read) if len(self._problems) == noted else None
 
@@ -102,7 +106,8 @@ class Document:
         except yaml.MarkedYAMLError as error:
             said = " ".join(filter(None, (error.context, error.problem)))
             raise ConfigError(f"{self.path}:{_line(error.problem_mark)}: {said}",
-                              "mend the YAML") from error
+                              "mend the YAML; in { } and [ ], quote words that hold brackets or commas"
+                              ) from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{self.path}: {getattr(error, 'strerror', None) or error}",
                               "name a YAML file") from error

@@ -23,6 +23,7 @@ from edgeq.artifact import digest_of_file
 from edgeq.errors import ConfigError
 from edgeq.junit import junit
 from edgeq.program import NOTICE, SHIP
+from edgeq.quantization import DETAILS
 from edgeq.report import Climbed, Report, Result, as_json
 from edgeq.store import Store
 
@@ -124,6 +125,8 @@ def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[
     for beside in (NOTICE, LINT):
         if (program / beside).exists():
             shutil.copyfile(program / beside, new / beside)
+    if "quantized" in best.made:
+        _copy_details(store.path(best.made["quantized"]) / DETAILS, new / DETAILS)
     files = [_described(file, new) for file in sorted(new.rglob("*")) if file.is_file()]
     write(new / "manifest.json", json.dumps(_manifest(report, result, best, files), indent=1))
     (new / "logs").mkdir()
@@ -141,6 +144,13 @@ def _copy(folder: Path, new: Path) -> None:
             copy = new / file.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
+
+
+def _copy_details(folder: Path, new: Path) -> None:
+    """What a recipe says at length: the JSON files in its `folder`."""
+    for file in folder.glob("*.json"):
+        new.mkdir(exist_ok=True)
+        shutil.copyfile(file, new / file.name)
 
 
 def _manifest(

@@ -7,6 +7,7 @@
            convert    source                      -> baseline       frontend
            load       data, baseline              -> samples        calibration, evaluation, training
            reference  baseline, samples           -> reference      the host runs the baseline
+           audit      calibration, evaluation     -> warnings       where a rung is calibrated
            for each rung of the ladder
              quantize  what the recipe names       -> quantized     recipe
              compile   quantized                   -> program       the target's backend
@@ -26,15 +27,18 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from edgeq import measurement
+from edgeq import audit, measurement
 from edgeq.artifact import Artifact, Origin
+from edgeq.comparison import compared
 from edgeq.errors import ConfigError, EdgeqError, Refused, ToolError
 from edgeq.measurement import Value
 from edgeq.meters import Meter
-from edgeq.pipeline import Role
 from edgeq.plan import Job, Rung
 from edgeq.program import costs_in, notice_in
+from edgeq.progress import heard_by
+from edgeq.quantization import notes_in
 from edgeq.recipes import Recipe
 from edgeq.report import Climbed, Result, State
 from edgeq.runners import Runner
@@ -43,8 +47,14 @@ from edgeq.samples import Overlap
 from edgeq.store import Store
 
 REFERENCE: Runner = Host()
-Said = Callable[[Job, str], None]
 Measured = Callable[[Meter, Artifact, Artifact], Mapping[str, Value]]
+
+
+class Said(Protocol):
+    """Who is told how a job goes."""
+
+    def __call__(self, job: object, step: str, done: float | None = None, /) -> None:
+        """Hear that `job`, by its name, is at `step`; where that is known, how much (0..1) is done."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +93,14 @@ def run(job: Job, bench: Bench) -> Result:
     """Take one model to one target, rung by rung, until one passes all gates."""
     data = job.data["evaluation"]
     evaluation = data.samples.function or data.origin.path.name
-    warnings: tuple[str, ...] = ()
+    audited: dict[str, Any] = {}
     climbed: list[Climbed] = []
     error: EdgeqError | None = None
     try:
         bench.tell(job, "convert")
         prepared = prepare(job, bench.store)
-        warnings = tuple(overlaps(job, prepared, bench.store))
+        see_unseen(job, prepared, bench.store)
+        audited = examine(job, prepared, bench.store)
         for rung in job.rungs:
             bench.tell(job, rung.name)
             climbed.append(climb(rung, job, prepared, bench))
@@ -98,7 +109,8 @@ def run(job: Job, bench: Bench) -> Result:
     except EdgeqError as stopped:
         error = stopped
         climbed.extend(left(job.rungs[len(climbed):], stopped))
-    result = Result(job.model.name, job.target.name, evaluation, tuple(climbed), error, warnings)
+    result = Result(job.model.name, job.target.name, evaluation, compared(tuple(climbed), bench.store),
+                    error, tuple(audit.warnings(audited)), audit.told(audited))
     bench.tell(job, "passed" if result.passed else "FAILED")
     return result
 
@@ -124,19 +136,23 @@ def prepare(job: Job, store: Store) -> Prepared:
     return Prepared({"source": source, "baseline": baseline, **samples}, reference, metric)
 
 
-def overlaps(job: Job, prepared: Prepared, store: Store) -> Iterator[str]:
-    """Warn where evaluation samples were calibrated with; ConfigError where they were trained on."""
-    others: tuple[Role, ...] = ("calibration", "training")
-    for role in others:
-        if role not in prepared.given:
-            continue
-        found = store.make(Overlap().count, prepared.given["evaluation"], prepared.given[role])
-        shared = json.loads((store.path(found) / "overlap.json").read_text(encoding="utf-8"))
-        message = f"{job.model.name}: {shared} evaluation samples are also {role} samples"
-        if shared and role == "training":
-            raise ConfigError(message, "evaluate on samples that the model was not trained on")
-        if shared:
-            yield message
+def see_unseen(job: Job, prepared: Prepared, store: Store) -> None:
+    """See that the model was trained on none of the evaluation samples; ConfigError where it was."""
+    if "training" in prepared.given:
+        found = store.make(Overlap().count, prepared.given["evaluation"], prepared.given["training"])
+        if shared := json.loads((store.path(found) / "overlap.json").read_text(encoding="utf-8")):
+            raise ConfigError(f"{job.model.name}: {shared} evaluation samples are also training samples",
+                              "evaluate on samples that the model was not trained on")
+
+
+def examine(job: Job, prepared: Prepared, store: Store) -> dict[str, Any]:
+    """What the audit of the calibration samples found; nothing where no rung takes any."""
+    recipes = [rung.recipe for rung in job.rungs if rung.recipe and not rung.skipped]
+    if not any("calibration" in recipe.inputs for recipe in recipes):
+        return {}
+    maker = audit.Audit(labels=job.data["evaluation"].samples.labels)
+    given = [prepared.given[name] for name in ("calibration", "evaluation", "baseline")]
+    return audit.audit_in(store.path(store.make(maker.examine, *given, prepared.reference)))
 
 
 def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
@@ -144,7 +160,8 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
     if rung.skipped or rung.recipe is None:
         return Climbed(rung.name, rung.options, "skipped", rung.skipped)
     try:
-        made = make(rung.recipe, job, prepared, bench)
+        with heard_by(lambda done, text: bench.tell(job, f"{rung.name} {text}", done)):
+            made = make(rung.recipe, job, prepared, bench)
     except Refused as refusal:
         return Climbed(rung.name, rung.options, "refused", f"{refusal.message} ({refusal.hint})")
     found = measured(made, bench.store)
@@ -153,7 +170,8 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
     verdicts = tuple(gate.judge(found) for gate in job.gates)
     state: State = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
     notice = notice_in(bench.store.path(made["program"]))
-    return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice)
+    notes = notes_in(bench.store.path(made["quantized"]))
+    return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice, notes)
 
 
 def make(recipe: Recipe, job: Job, prepared: Prepared, bench: Bench) -> dict[str, Artifact]:

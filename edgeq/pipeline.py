@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from edgeq import ladder, limits
 from edgeq.artifact import Origin
 from edgeq.decode import Document, Place, meant, raise_all
 from edgeq.frontends import SUFFIXES, kind_of
 from edgeq.gates import Gate
-from edgeq.measurement import METRICS, Source, quantity
+from edgeq.ladder import Entry
 from edgeq.modules import reached
-from edgeq.recipes import RECIPES, Recipe
 from edgeq.samples import Samples
 from edgeq.scoring import LABELS, TASKS, Scoring
 from edgeq.target import Target, known, read_target
@@ -37,8 +37,8 @@ class PipelineFile:
     version: Literal[1]
     models: dict[str, Any]
     targets: tuple[Any, ...]
-    ladder: tuple[Any, ...]
     gates: tuple[Any, ...]
+    ladder: tuple[Any, ...] = ()
     timeout_s: float = 3600.0
 
 
@@ -58,7 +58,8 @@ class ModelFile:
 class DataFile:
     """The keys of a data set: a path or `module:function`, and how its samples are taken.
 
-    The model is fed (x - mean) / std; `metric` is for the evaluation set alone.
+    The model is fed (x - mean) / std; `metric` is for the evaluation set alone, and `epochs` for the
+    training set: how often a recipe that trains goes through it.
     """
 
     data: str
@@ -67,6 +68,7 @@ class DataFile:
     mean: float = 0.0
     std: float = 1.0
     metric: str = ""
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,12 @@ class TargetEntry:
 
 
 @dataclass(frozen=True)
-class GateFile:
-    """The keys of a gate; limits are numbers, or numbers with a unit (`128KiB`, `5M`, `10ms`)."""
-
-    metric: str
-    min: float | str | None = None
-    max: float | str | None = None
-    targets: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    allow: tuple[Source, ...] = ("measured", "simulated")
-
-
-@dataclass(frozen=True)
 class DataSet:
-    """Where a data set lies, and how it is read."""
+    """Where a data set lies, how it is read, and how often a training goes through it."""
 
     origin: Origin
     samples: Samples
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,15 +100,6 @@ class Model:
     data: Mapping[Role, DataSet]
     scoring: Scoring
     metric: Origin | None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A rung as the ladder has it; `recipe` is None where the target's format lacks it."""
-
-    name: str
-    options: Mapping[str, Any]
-    recipe: Recipe | None
 
 
 @dataclass(frozen=True)
@@ -146,7 +128,7 @@ def load(path: Path) -> Pipeline:
     targets, documents = _targets(document, folder, entries)
     ladders = _ladders(document, entries, targets)
     asked = {entry.target: entry for entry in entries if entry}
-    gates = _kept(_gate(document, value, i, (asked, named))
+    gates = _kept(limits.gate(document, value, ("gates", i), {"targets": asked, "models": named})
                   for i, value in enumerate(_part(document, "gates", list)))
     if read and read.timeout_s <= 0:
         document.complain(("timeout_s",), f"timeout_s: more than 0, not {read.timeout_s:g}")
@@ -223,18 +205,18 @@ def _data(document: Document, folder: Path, value: object, at: Place) -> tuple[D
     samples = Samples(
         role=cast("Role", at[-1]), count=read.samples, seed=read.seed, mean=read.mean, std=read.std,
         labels=LABELS.get(read.metric, "any"), function=function)
-    return (DataSet(origin, samples), read.metric) if origin else None
+    return (DataSet(origin, samples, read.epochs), read.metric) if origin else None
 
 
 def _mistakes(read: DataFile, role: str) -> Iterator[tuple[str, str]]:
-    if read.metric and role != "evaluation":
-        yield "metric", "metric belongs to the evaluation data"
-    elif read.metric not in ("", *TASKS) and not FUNCTION.fullmatch(read.metric):
+    for key, owner in (("metric", "evaluation"), ("epochs", "training")):
+        if getattr(read, key) and role != owner:
+            yield key, f"{key} belongs to the {owner} data"
+    if role == "evaluation" and read.metric not in ("", *TASKS) and not FUNCTION.fullmatch(read.metric):
         yield "metric", f"unknown metric {read.metric!r}{meant(read.metric, TASKS)}, or module:function"
-    if read.samples is not None and read.samples < 1:
-        yield "samples", f"samples: at least 1, not {read.samples}"
-    if read.seed < 0:
-        yield "seed", f"seed: at least 0, not {read.seed}"
+    for key, least in (("samples", 1), ("epochs", 1), ("seed", 0)):
+        if (given := getattr(read, key)) is not None and given < least:
+            yield key, f"{key}: at least {least}, not {given}"
     if not read.data:
         yield "data", "data is empty: name a file, a folder of images, or module:function"
     if read.std == 0:
@@ -291,8 +273,9 @@ def _targets(
 def _ladders(
     document: Document, entries: Sequence[TargetEntry | None], targets: Mapping[str, Target]
 ) -> dict[str, tuple[Entry, ...]]:
-    """The ladder of each target: its own, or the one that all share."""
-    shared = _part(document, "ladder", list)
+    """The ladder of each target: its own, or the one that all share, or the default one."""
+    left_out = isinstance(document.value, dict) and "ladder" not in document.value
+    shared = None if left_out else _part(document, "ladder", list)
     found = {}
     for index, entry in enumerate(entries):
         if entry and entry.target in targets:
@@ -300,60 +283,7 @@ def _ladders(
             values, at = (shared, ("ladder",)) if entry.ladder is None else (entry.ladder, own)
             if entry.ladder == ():
                 document.complain(own, "ladder is empty: leave it out for the one that all share")
-            found[entry.target] = tuple(_ladder(document, targets[entry.target].format, values, at))
+            model_format = targets[entry.target].format
+            given = ladder.default(model_format) if values is None else values
+            found[entry.target] = tuple(ladder.entries(document, model_format, given, at))
     return found
-
-
-def _ladder(
-    document: Document, model_format: str, values: Sequence[Any], at: Place
-) -> Iterator[Entry]:
-    names = {name for _, name in RECIPES}
-    for index, value in enumerate(values):
-        options = dict(value) if isinstance(value, dict) else {"recipe": value}
-        name = options.pop("recipe", None)
-        if str(name) not in names:
-            document.complain((*at, index), f"unknown recipe {name!r}{meant(str(name), sorted(names))}")
-        elif (model_format, name) not in RECIPES:
-            yield Entry(name, options, None)
-        elif recipe := document.read(RECIPES[model_format, name], options, (*at, index)):
-            yield Entry(name, options, recipe)
-
-
-def _gate(
-    document: Document, value: object, index: int, named: tuple[Mapping[str, Any], Mapping[str, Any]]
-) -> Gate | None:
-    at: Place = ("gates", index)
-    read = document.read(GateFile, value, at)
-    if read is None:
-        return None
-    if read.metric not in METRICS:
-        document.complain((*at, "metric"),
-                                 f"nothing measures {read.metric!r}{meant(read.metric, METRICS)}")
-        return None
-    for key, names in zip(("targets", "models"), named, strict=True):
-        for name in getattr(read, key):
-            if name not in names:
-                document.complain((*at, key), f"unknown name {name!r} in {key}{meant(name, names)}")
-    low, high = _limits(document, read, at)
-    return Gate(read.metric, low, high, read.targets, read.models, read.allow)
-
-
-def _limits(document: Document, read: GateFile, at: Place) -> tuple[float | None, float | None]:
-    """The limits of a gate in the unit of its metric, seen to leave room for a figure."""
-    low, high = (_limit(document, read, key, at) for key in ("min", "max"))
-    if read.min is None and read.max is None:
-        document.complain(at, f"the gate on {read.metric} has neither min nor max")
-    if low is not None and high is not None and low > high:
-        document.complain(at, f"nothing passes the gate on {read.metric}: its min is above its max")
-    return low, high
-
-
-def _limit(document: Document, read: GateFile, key: str, at: Place) -> float | None:
-    given = getattr(read, key)
-    if given is None:
-        return None
-    try:
-        return quantity(given, METRICS[read.metric].unit)
-    except ValueError as error:
-        document.complain((*at, key), f"{key}: {error}")
-        return None

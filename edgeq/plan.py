@@ -15,13 +15,17 @@ from edgeq.decode import meant
 from edgeq.errors import ConfigError
 from edgeq.frontends import FRONTENDS, Frontend
 from edgeq.gates import Gate
-from edgeq.measurement import METRICS
+from edgeq.ladder import Entry
+from edgeq.measurement import GROUPED, METRICS, WORST, in_group
 from edgeq.meters import Meter
-from edgeq.pipeline import DataSet, Entry, Model, Pipeline, Role
+from edgeq.pipeline import DataSet, Model, Pipeline, Role
 from edgeq.recipes import Recipe
+from edgeq.scoring import TASKS, Scoring
 from edgeq.target import Target
 
 T = TypeVar("T", Model, Target)
+KEPT = ("int16x8", "float32")  # what a layer may be kept in
+EITHER = "either"
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,18 @@ def _job(pipeline: Pipeline, model: Model, target: Target, chosen: Chosen) -> Jo
     if target.samples:
         data["evaluation"] = _at_most(data["evaluation"], target.samples)
     return Job(
-        model=model, target=target, frontend=_frontend(model, target), data=data,
+        model=replace(model, scoring=_scoring(model.scoring, gates)), target=target,
+        frontend=_frontend(model, target), data=data,
         rungs=tuple(_rung(entry, model, target) for entry in pipeline.ladders[target.name]),
         gates=gates,
         meters=tuple(meter for meter in target.meters if asked & {*meter.metrics}))
+
+
+def _scoring(scoring: Scoring, gates: Sequence[Gate]) -> Scoring:
+    """`scoring` with the groups that the gates ask for."""
+    groups = {group for gate in gates if (group := in_group(gate.metric)[1])}
+    least = max((gate.min_samples for gate in gates if gate.metric == WORST), default=0)
+    return replace(scoring, groups=tuple(sorted(groups)), min_samples=least)
 
 
 def _frontend(model: Model, target: Target) -> Frontend:
@@ -99,6 +111,11 @@ def _frontend(model: Model, target: Target) -> Frontend:
     if kind is None:
         raise ConfigError(f"{model.name}/{target.name}: no frontend turns a {model.kind} source into "
                           f"the {target.format} that the target wants", "give another source")
+    return told(kind, model)
+
+
+def told(kind: type[Frontend], model: Model) -> Frontend:
+    """A frontend of `kind` with what the pipeline says of the source of `model`."""
     asked = {"trust": model.trust, "signature": model.signature}
     return kind(**{field.name: asked[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
@@ -108,19 +125,34 @@ def _at_most(data: DataSet, samples: int) -> DataSet:
 
 
 def _rung(entry: Entry, model: Model, target: Target) -> Rung:
-    recipe = entry.recipe
-    if recipe is None:
+    if entry.recipe is None:
         return Rung(entry.name, {**entry.options}, None,
                     f"there is no such recipe for {target.format}")
+    recipe = _specialized(entry.recipe, model, target)
     reason = ""
-    if recipe.precision not in target.precisions:
-        reason = f"the target takes {', '.join(target.precisions)}, not {recipe.precision}"
+    if lacking := _not_taken(recipe, target):
+        reason = f"the target takes {', '.join(target.precisions)}{lacking}"
+    elif model.kind not in (sources := getattr(recipe, "sources", (model.kind,))):
+        reason = f"it needs a source of the kind {' or '.join(sources)}, and this is a {model.kind}"
     elif "source" in recipe.inputs and model.kind == "tflite":
         reason = "its engine starts from a Keras model or SavedModel, and the source is a .tflite"
     elif missing := [name for name in recipe.inputs if name in ("calibration", "training")
                      and name not in model.data]:
         reason = f"the model has no {missing[0]} data"
-    return Rung(entry.name, {**entry.options}, _specialized(recipe, model, target), reason)
+    return Rung(entry.name, {**entry.options}, recipe, reason)
+
+
+def _not_taken(recipe: Recipe, target: Target) -> str:
+    """How what the target takes falls short of what `recipe` yields; "" where it takes all of it.
+
+    A recipe that keeps layers more precise has `keep_as`, empty where the target has nothing for it.
+    """
+    kept = getattr(recipe, "keep_as", recipe.precision)
+    asked = KEPT if kept == EITHER else (kept,)
+    missing = [each for each in (recipe.precision, *asked) if each not in target.precisions]
+    if missing == [""]:
+        return " alone: no layer can stay more precise"
+    return f", not {missing[0]}" if missing else ""
 
 
 def _specialized(recipe: Any, model: Model, target: Target) -> Recipe:
@@ -131,18 +163,41 @@ def _specialized(recipe: Any, model: Model, target: Target) -> Recipe:
         stricter = {operator: granularity for operator, granularity in target.quantization.items()
                     if granularity != recipe.granularity_by_operator.get(operator, recipe.granularity)}
         added["granularity_by_operator"] = {**recipe.granularity_by_operator, **stricter}
+    if "epochs" in known and recipe.epochs is None and "training" in model.data:
+        added["epochs"] = model.data["training"].epochs or 1
+    if "keep_as" in known and not recipe.keep_as:
+        added["keep_as"] = _kept_as(target)
     if "signature" in known and "source" in recipe.inputs:
         added["signature"] = model.signature
     specialized: Recipe = replace(recipe, **added)
     return specialized
 
 
+def _kept_as(target: Target) -> str:
+    """What layers can be kept in on `target`: either where it takes both, "" where it takes none."""
+    taken = [precision for precision in KEPT if precision in target.precisions]
+    return EITHER if len(taken) > 1 else "".join(taken)
+
+
 def _problems(job: Job) -> Iterator[str]:
     if not job.gates:
         yield f"{job}: no gate judges it, and without a gate anything would pass"
     if all(rung.skipped for rung in job.rungs):
-        reasons = "; ".join(f"{rung.name}: {rung.skipped}" for rung in job.rungs)
+        reasons = ("; ".join(f"{rung.name}: {rung.skipped}" for rung in job.rungs)
+                   or f"there is none for {job.target.format}")
         yield f"{job}: the target can take no rung of the ladder ({reasons})"
+    yield from _unanswerable(job)
+
+
+def _unanswerable(job: Job) -> Iterator[str]:
+    """What the gates ask of a scoring that it cannot give."""
+    metric = job.model.scoring.metric
+    for gate in job.gates:
+        if gate.confidence and metric not in ("", *TASKS) and in_group(gate.metric)[0] in GROUPED:
+            yield (f"{job}: the gate on {gate.metric} asks for confidence, and of {metric} only a number "
+                   "is known, without an interval")
+    if len(asked := {gate.min_samples for gate in job.gates if gate.metric == WORST}) > 1:
+        yield f"{job}: its gates on {WORST} name several min_samples: {', '.join(map(str, sorted(asked)))}"
 
 
 def _named(known: Sequence[T], asked: Collection[str], what: str) -> list[T]:

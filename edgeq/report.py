@@ -21,7 +21,7 @@ State = Literal["passed", "failed", "skipped", "refused", "error"]
 
 @dataclass(frozen=True)
 class Climbed:
-    """How one rung ended; `program` is what it left, None where it left nothing."""
+    """How one rung ended; `made` is all that it left, `notes` what is to be said of it."""
 
     recipe: str
     options: Mapping[str, Any]
@@ -31,6 +31,7 @@ class Climbed:
     verdicts: tuple[Verdict, ...] = ()
     made: Mapping[str, Artifact] = field(default_factory=dict)
     notice: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def judged(self) -> bool:
@@ -40,7 +41,10 @@ class Climbed:
 
 @dataclass(frozen=True)
 class Result:
-    """How one job ended: its rungs as they were climbed, and the error that stopped it, if any."""
+    """How one job ended: its rungs as they were climbed, and the error that stopped it, if any.
+
+    `audit` is what was found of its calibration samples, `warnings` what of that should worry.
+    """
 
     model: str
     target: str
@@ -48,6 +52,7 @@ class Result:
     rungs: tuple[Climbed, ...]
     error: EdgeqError | None = None
     warnings: tuple[str, ...] = ()
+    audit: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> Climbed | None:
@@ -109,6 +114,7 @@ def _result(result: Result, files: list[dict[str, Any]]) -> dict[str, Any]:
                                    "hint": result.error.hint},
         "notice": best.notice or None if best else None,
         "warnings": list(result.warnings),
+        "audit": dict(result.audit),
         "metrics": to_json(best.metrics) if best else {},
         "verdicts": [_verdict(verdict) for verdict in best.verdicts] if best else [],
         "artifacts": files,
@@ -122,6 +128,7 @@ def _rung(rung: Climbed) -> dict[str, Any]:
         "options": dict(rung.options),
         "state": rung.state,
         "reason": rung.reason or None,
+        "notes": list(rung.notes),
         "metrics": to_json(rung.metrics),
         "verdicts": [_verdict(verdict) for verdict in rung.verdicts],
         "digests": {name: artifact.digest for name, artifact in rung.made.items()},
@@ -130,6 +137,8 @@ def _rung(rung: Climbed) -> dict[str, Any]:
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     limits = {"min": verdict.gate.min, "max": verdict.gate.max}
+    told = {"confidence": verdict.gate.confidence, "interval": verdict.interval and [*verdict.interval],
+            "needed": verdict.needed}
     return {
         "metric": verdict.gate.metric,
         **{key: limit for key, limit in limits.items() if limit is not None},
@@ -138,4 +147,5 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "passed": verdict.passed,
         "reason": verdict.reason,
         "explanation": verdict.explanation or None,
+        **{key: each for key, each in told.items() if each is not None},
     }

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
-from edgeq.measurement import METRICS
-from edgeq.pipeline import DataFile, GateFile, ModelFile, PipelineFile, TargetEntry
-from edgeq.recipes import RECIPES
+from edgeq.limits import GateFile
+from edgeq.measurement import GROUPED, METRICS
+from edgeq.pipeline import DataFile, ModelFile, PipelineFile, TargetEntry
+from edgeq.recipes import RECIPES, expands
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -22,7 +23,8 @@ def schema() -> dict[str, Any]:
     ladder = {"type": "array", "items": rung, "minItems": 1}
     data = _record(DataFile)
     model = _record(ModelFile, calibration=data, evaluation=data, training=data)
-    gate = _record(GateFile, metric={"enum": sorted(METRICS)})
+    of_group = {"type": "string", "pattern": rf"^({'|'.join(GROUPED)})\[[\s\S]+\]$"}
+    gate = _record(GateFile, metric={"anyOf": [{"enum": sorted(METRICS)}, of_group]})
     entry = _record(TargetEntry, ladder=ladder)
     described = _record(
         PipelineFile,
@@ -38,7 +40,16 @@ def _recipe(name: str, kind: Any) -> dict[str, Any]:
     described = _record(kind)
     described["properties"]["recipe"] = {"const": name}
     described["required"] = ["recipe", *described.get("required", [])]
+    for field in expands(kind):
+        one = described["properties"][field]
+        described["properties"][field] = {"anyOf": [one, _list_of(one)]}
     return described
+
+
+def _list_of(one: dict[str, Any]) -> dict[str, Any]:
+    """A list that stands for a rung each."""
+    element = {key: value for key, value in one.items() if key != "default"}
+    return {"type": "array", "items": element, "minItems": 1, "uniqueItems": True}
 
 
 def _record(kind: Any, **parts: Any) -> dict[str, Any]:

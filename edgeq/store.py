@@ -21,11 +21,13 @@ import os
 import platform
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
+from edgeq import timings
 from edgeq.artifact import Artifact, Origin, digest_of, digest_of_file
 from edgeq.errors import ConfigError, NotMade, Refused, ToolError
 from edgeq.modules import closure
@@ -129,7 +131,7 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
     if not (is_dataclass(maker) and not isinstance(maker, type)):
         raise TypeError(f"{action!r} is not a method of a frozen dataclass")
     said = {
-        "action": action.__qualname__,
+        "action": f"{type(maker).__qualname__}.{action.__name__}",
         "modules": closure(Path(inspect.getfile(type(maker)))),
         "fields": asdict(maker),
         "packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
@@ -156,12 +158,34 @@ def fill(root: Path, task: Task) -> None:
             content = draft / "content"
             content.mkdir()
             record: dict[str, object] = {"made_by": str(task)}
+            begun = time.perf_counter()
             try:
-                getattr(task.maker, task.verb)(content, *task.paths(root))
-                record["digest"] = digest_of(content)
+                getattr(task.maker, task.verb)(content, *task.paths(root), **_kept(root, task))
+                seconds = time.perf_counter() - begun
+                record["digest"] = digest = digest_of(content)
+                timings.append(root, _timing(task, digest, seconds))
             except Refused as refusal:
                 record["refused"] = refusal.args
             (draft / "record.json").write_text(json.dumps(record), encoding="utf-8")
+        _let_go(root, task, record)
+
+
+def _kept(root: Path, task: Task) -> dict[str, Path]:
+    """For a maker that goes on where it was stopped: the folder that outlasts whatever stops it."""
+    if not getattr(task.maker, "resumable", False):
+        return {}
+    partial = root / "partial" / task.key
+    partial.mkdir(parents=True, exist_ok=True)
+    return {"partial": partial}
+
+
+def _let_go(root: Path, task: Task, record: Mapping[str, object]) -> None:
+    """Remove what the maker kept to go on with; what it left beside a refusal, it left to be found."""
+    partial = root / "partial" / task.key
+    if "refused" not in record:
+        _remove(partial)
+    elif partial.exists() and not any(partial.iterdir()):
+        partial.rmdir()
 
 
 @functools.cache
@@ -188,6 +212,14 @@ def cpu() -> tuple[str, ...]:
 def perform(root: Path, task: Task) -> object:
     """What the maker of `task` returns, where its verb returns something and nothing is kept."""
     return getattr(task.maker, task.verb)(*task.paths(root))
+
+
+def _timing(task: Task, made: str, seconds: float) -> timings.Timing:
+    """What is noted of a `task` that made `made`; nothing of it goes into a key."""
+    digests = (timings.short(value.digest) if isinstance(value, Artifact) else ""
+               for value in task.inputs)
+    return timings.Timing(str(task), timings.options_of(task.maker), tuple(digests),
+                          timings.short(made), round(seconds, 3))
 
 
 def _digest_of(origin: Origin) -> str:

@@ -19,12 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from edgeq import tool
+from edgeq import progress, tool
 from edgeq.errors import EdgeqError, ToolError
 from edgeq.store import Task, fill, perform, task_of
 from edgeq.tool import TAIL
 
 Result = TypeVar("Result")
+LOOK_S = 0.2  # how often one who waits looks how far the work has come
 POLL_S = 0.01  # how often the pool looks for what has ended: its own 0.1 s is felt at every step
 settings: dict[str, Path] = {}  # of this process, if it is a worker: where its store lies
 
@@ -81,6 +82,7 @@ class Workers:
         from pebble import CONSTS, ProcessPool
 
         if self._pool is None:
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the workers, which fill the cores
             CONSTS.sleep_unit = POLL_S
             self._pool = ProcessPool(
                 max_workers=self.count, context=multiprocessing.get_context("spawn"),
@@ -94,7 +96,7 @@ class Workers:
     def _outcome(self, future: Future[Result], step: str, log: Path) -> Result:
         from pebble import ProcessExpired
 
-        error = future.exception()
+        error = _end_of(future, _progress(log))
         if error is None:
             return future.result()
         if isinstance(error, EdgeqError):
@@ -135,7 +137,27 @@ def _leave(*_: object) -> None:
 
 
 def _make(task: Task) -> None:
-    _told(fill, task)
+    with progress.noted_in(_progress(settings["store"] / task.log)):
+        _told(fill, task)
+
+
+def _progress(log: Path) -> Path:
+    """Where the step with this log notes how far it has come."""
+    return log.with_suffix(".progress")
+
+
+def _end_of(future: Future[Any], place: Path) -> BaseException | None:
+    """The error that `future` ends with, or None; what is noted at `place` until then is told on."""
+    told = None
+    while progress.is_heard():
+        try:
+            return future.exception(timeout=LOOK_S)
+        except Expired:
+            found = progress.noted(place)
+            if found and found != told:
+                progress.tell(*found)
+            told = found
+    return future.exception()
 
 
 def _perform(task: Task) -> object:

@@ -24,6 +24,8 @@ TARGETS = ("host", "tflm", "ethos-u55-128")
 MODELS = ("keywords", "classes", "wake", "anomalies")
 CALIBRATION = 100
 SYNTHETIC = "synthetic_log_mel.npz"
+PICTURES = ["calibration: only 40 samples: 100 to 500 are usual"]  # the bench has no more of them
+WARNINGS = {"classes": PICTURES, "wake": PICTURES}
 
 PIPELINE = """
 version: 1
@@ -127,7 +129,7 @@ def result(built: dict, model: str, target: str) -> dict:
 def test_a_model_passes_its_gates_by_static_int8(built, model, target):
     found = result(built, model, target)
     assert (found["passed"], found["recipe"], found["error"]) == (True, "static-int8", None)
-    assert found["warnings"] == []
+    assert found["warnings"] == WARNINGS.get(model, [])
     assert found["artifacts"]
 
 

@@ -16,30 +16,36 @@ ROLES = ("frontends", "recipes", "backends", "runners", "meters")
 # From the bottom up. A module imports what stands in the lines above its own, and nothing beside it.
 LAYERS = (
     ("__init__", "errors"),
-    ("arrays", "artifact"),
+    ("arrays", "artifact", "progress"),
     ("modules",),
-    ("measurement",),
-    ("store", "tool"),
+    ("measurement", "timings"),
+    ("store", "tool", "paired", "groups", "ranking"),
     ("workers",),
     ("graph", "decode"),
-    ("trust", "user_code", "baseline", "quantization", "interpret", "lint"),
-    ("converter", "quantizer", "samples", "program"),
-    ("engines", "scoring"),
-    ("gates",),
+    ("trust", "user_code", "baseline", "quantization", "interpret", "keras_graph", "lint", "stepping",
+     "chains", "ranges"),
+    ("converter", "quantizer", "samples", "program", "calibration", "rounding", "equalization",
+     "gains"),
+    ("layerwise", "smoothing"),
+    ("clipping",),
+    ("posttraining",),
+    ("engines", "scoring", "audit", "training", "training_qat", "keeping"),
+    ("gates", "training_int8", "sensitivity"),
     ROLES,
-    ("target",),
+    ("target", "ladder", "limits"),
     ("pipeline",),
     ("plan",),
     ("report",),
-    ("junit",),
+    ("junit", "comparison"),
     ("flow",),
-    ("console", "deliver", "doctor", "inspection", "schema"),
-    ("building",),
+    ("console", "deliver", "doctor", "forecast", "inspection", "schema"),
+    ("building", "probing"),
     ("cli",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "h5py", "ai_edge_litert", "litert_quantizer",
+         "tensorflow_model_optimization",
          "tflite_micro", "ethosu", "sklearn", "PIL", "pebble", "junitparser"}
 
 

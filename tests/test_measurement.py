@@ -10,7 +10,18 @@ from typing import get_args
 import pytest
 
 from edgeq import measurement
-from edgeq.measurement import METRICS, SCALES, Unit, Value, quantity, to_json, unavailable, value_of
+from edgeq.measurement import (
+    METRICS,
+    SCALES,
+    Unit,
+    Value,
+    in_group,
+    quantity,
+    to_json,
+    unavailable,
+    unit_of,
+    value_of,
+)
 
 
 @pytest.mark.parametrize(("text", "unit", "value"), [
@@ -72,6 +83,9 @@ def test_a_measurement_comes_back_from_its_file(tmp_path: Path) -> None:
         "accuracy": value_of("accuracy", 0.9145, "simulated", n=2000),
         "latency_ms": value_of("latency_ms", 0.1, "measured", n=100, aggregation="median"),
         "cycles": unavailable("cycles", "an operator runs on the CPU"),
+        "accuracy_drop[night]": Value(0.01, "ratio", "simulated", 300, interval=(-0.0025, 0.03),
+                                      p_value=0.25, discordant=(5, 2), group="night"),
+        "worst_group_drop": Value(0.01, "ratio", "simulated", 300, standard_error=0.002),
     }
     measurement.write(tmp_path / "costs.json", taken)
     assert measurement.read(tmp_path / "costs.json") == taken
@@ -83,6 +97,29 @@ def test_json_has_a_value_always_and_else_only_what_says_something() -> None:
         "model_bytes": {"value": 7.0, "unit": "bytes", "source": "measured"},
         "cycles": {"value": None, "unit": "count", "source": "unavailable", "reason": "none"},
     }
+
+
+@pytest.mark.parametrize(("metric", "parts"), [
+    ("accuracy[night]", ("accuracy", "night")), ("accuracy_drop[a]b[c]]", ("accuracy_drop", "a]b[c]")),
+    ("baseline_accuracy[dim\nlight]", ("baseline_accuracy", "dim\nlight")), ("accuracy", ("accuracy", "")),
+    ("cycles[night]", ("cycles[night]", "")), ("accuracy[]", ("accuracy[]", ""))])
+def test_a_metric_may_be_of_a_group(metric: str, parts: tuple[str, str]) -> None:
+    assert in_group(metric) == parts
+
+
+def test_a_metric_of_a_group_has_the_unit_of_all() -> None:
+    assert unit_of("accuracy_drop[night]") == unit_of("worst_group_drop") == "ratio"
+    assert value_of("accuracy[night]", 0.5, "simulated").unit == "ratio"
+    for unknown in ("cycles[night]", "accuracy[]", "acuracy"):
+        with pytest.raises(KeyError):
+            unit_of(unknown)
+
+
+def test_an_interval_is_a_list_in_json() -> None:
+    drop = Value(0.01, "ratio", "simulated", 300, interval=(-0.0025, 0.03), discordant=(5, 2))
+    assert to_json({"accuracy_drop": drop})["accuracy_drop"] == {
+        "value": 0.01, "unit": "ratio", "source": "simulated", "n": 300, "interval": [-0.0025, 0.03],
+        "discordant": [5, 2]}
 
 
 def test_what_is_written_is_plain_json(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from graphs import operator, tensor, written
 from PIL import Image
 
 from edgeq.errors import ConfigError
-from edgeq.samples import Overlap, Samples, choose, labels_in, samples_in
+from edgeq.samples import Overlap, Samples, choose, groups_in, labels_in, samples_in
 
 LABELS = np.repeat([0, 1, 2], [5, 3, 2])
 
@@ -81,6 +81,24 @@ def test_an_npz_is_read_into_the_type_of_the_model(load):
     assert np.load(out / "group.npy").tolist() == ["a", "b", "a", "b"]
 
 
+@pytest.mark.parametrize(("groups", "names"), [
+    (["a", "Zoë"], ["a", "Zoë"]), ([b"a", "Zoë".encode()], ["a", "Zoë"]), ([7, -1], ["7", "-1"]),
+    (np.array([3, 250], np.uint8), ["3", "250"]), ([True, False], ["true", "false"])])
+def test_groups_are_kept_as_names(load, groups, names):
+    kept = groups_in(load(arrays={"x": pixels(2), "group": np.array(groups)}))
+    assert kept.tolist() == names
+    assert kept.dtype.kind == "U"
+
+
+def test_groups_go_with_the_samples_that_are_chosen(load):
+    arrays = {"x": pixels(10), "y": LABELS, "group": np.arange(10)}
+    assert groups_in(load(arrays=arrays, count=4)).tolist() == [str(i) for i in choose(10, 4, LABELS, 0)]
+
+
+def test_without_groups_there_are_none(load):
+    assert groups_in(load(arrays={"x": pixels()})) is None
+
+
 def test_without_labels_there_are_none(load):
     assert labels_in(load(arrays={"x": pixels()})) is None
 
@@ -129,6 +147,9 @@ def broken(change) -> dict[str, np.ndarray]:
     ({"x": np.full((4, 2, 2, 1), "a")}, "x is <U1, the model wants float32", "save"),
     ({"x": pixels(), "y": np.zeros(3, int)}, r"4 samples in x, but y has the shape \[3\]", "one y a sample"),
     ({"x": pixels(), "group": np.array("all")}, r"4 samples in x, but group has the shape \[\]", "one group"),
+    ({"x": pixels(), "group": np.full((4, 1), "a")}, r"group is <U1 of shape \[4, 1\]", "one name a sample"),
+    ({"x": pixels(), "group": np.zeros(4)}, r"group is float64 of shape \[4\]", "one name a sample"),
+    ({"x": pixels(), "group": np.array(["a", "", "b", ""])}, "2 samples have an empty group", "name"),
     ({"x": pixels(0)}, "some samples were asked for, 0 are there", "more data"),
     ({"images": pixels()}, "has no array x, only images", "name the samples x"),
     ({}, "has no array x, only nothing", "name the samples x"),

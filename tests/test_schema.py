@@ -76,6 +76,12 @@ def test_edgeq_reads_that_example_too(loaded, example):
     loaded(example)
 
 
+def test_the_ladder_may_be_left_out(validator, loaded, example):
+    example.pop("ladder")
+    validator.validate(example)
+    loaded(example)
+
+
 def test_every_key_that_the_decoder_knows_is_described() -> None:
     described = schema()["properties"]
     model = described["models"]["additionalProperties"]

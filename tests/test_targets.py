@@ -23,7 +23,7 @@ from edgeq.scoring import agreement
 from edgeq.target import all_of, find, known
 
 TARGETS = sorted(path.parent.name for path in ROOT.glob("targets/*/target.yaml"))
-PRECISIONS = {recipe().precision: recipe() for recipe in RECIPES.values()}
+PRECISIONS = {recipe().precision: recipe() for recipe in reversed([*RECIPES.values()])}  # by the cheapest
 TAKEN = [(target.name, precision) for target in all_of(ROOT) for precision in target.precisions]
 NPUS = [name for name in TARGETS if name.startswith("ethos")]
 VELA = Vela("ethos-u55-128", "Ethos_U55_High_End_Embedded", "Shared_Sram")
