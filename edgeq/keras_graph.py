@@ -114,23 +114,27 @@ def _is_model(operation: Any) -> bool:
 
 
 def _called(operation: Any, args: Any, kwargs: Any, twins: Twins) -> Any:
-    """What the twin of `operation` makes of `args`; it is made and given its weights only once."""
-    fresh = id(operation) not in twins
+    """What the twin of `operation` makes of `args`; Refused where there is none."""
     try:
-        if fresh:
-            names = {each.name for chain in twins.values() for each in chain}
-            twins[id(operation)] = _apart(_twin(operation, names))
-        joined = not hasattr(operation, "get_weights") and len(args) > 1  # a + b is Add()([a, b])
-        made = ([*args],) if joined else args
-        for layer in twins[id(operation)]:
-            made, kwargs = (layer(*made, **kwargs),), {}
-        if fresh and hasattr(operation, "get_weights"):
-            twins[id(operation)][0].set_weights(operation.get_weights())
+        return _chained(operation, args, kwargs, twins)
     except LookupError as error:  # what its configuration lacks says nothing to a reader
         raise _no_twin(operation, "") from error
     except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise _no_twin(operation, f": {reason}") from error
+
+
+def _chained(operation: Any, args: Any, kwargs: Any, twins: Twins) -> Any:
+    """What the twin of `operation` makes of `args`; it is made and given its weights only once."""
+    fresh, is_layer = id(operation) not in twins, hasattr(operation, "get_weights")
+    if fresh:
+        names = {each.name for chain in twins.values() for each in chain}
+        twins[id(operation)] = _apart(_twin(operation, names))
+    made = args if is_layer or len(args) == 1 else ([*args],)  # a + b is Add()([a, b])
+    for layer in twins[id(operation)]:
+        made, kwargs = (layer(*made, **kwargs),), {}
+    if fresh and is_layer:
+        twins[id(operation)][0].set_weights(operation.get_weights())
     return made[0]
 
 

@@ -214,13 +214,17 @@ def _mistakes(read: DataFile, role: str) -> Iterator[tuple[str, str]]:
             yield key, f"{key} belongs to the {owner} data"
     if role == "evaluation" and read.metric not in ("", *TASKS) and not FUNCTION.fullmatch(read.metric):
         yield "metric", f"unknown metric {read.metric!r}{meant(read.metric, TASKS)}, or module:function"
-    for key, least in (("samples", 1), ("epochs", 1), ("seed", 0)):
-        if (given := getattr(read, key)) is not None and given < least:
-            yield key, f"{key}: at least {least}, not {given}"
+    yield from _too_few(read)
     if not read.data:
         yield "data", "data is empty: name a file, a folder of images, or module:function"
     if read.std == 0:
         yield "std", "std: the samples are divided by it, so not 0"
+
+
+def _too_few(read: DataFile) -> Iterator[tuple[str, str]]:
+    for key, least in (("samples", 1), ("epochs", 1), ("seed", 0)):
+        if (given := getattr(read, key)) is not None and given < least:
+            yield key, f"{key}: at least {least}, not {given}"
 
 
 def _code(document: Document, folder: Path, function: str, at: Place) -> Origin | None:

@@ -160,17 +160,28 @@ def _specialized(recipe: Any, model: Model, target: Target) -> Recipe:
     known = {field.name for field in fields(recipe)}
     added: dict[str, Any] = {}
     if "granularity_by_operator" in known:
-        stricter = {operator: granularity for operator, granularity in target.quantization.items()
-                    if granularity != recipe.granularity_by_operator.get(operator, recipe.granularity)}
-        added["granularity_by_operator"] = {**recipe.granularity_by_operator, **stricter}
-    if "epochs" in known and recipe.epochs is None and "training" in model.data:
-        added["epochs"] = model.data["training"].epochs or 1
+        added["granularity_by_operator"] = _granularities(recipe, target)
+    if "epochs" in known:
+        added["epochs"] = recipe.epochs or _epochs(model)
     if "keep_as" in known and not recipe.keep_as:
         added["keep_as"] = _kept_as(target)
     if "signature" in known and "source" in recipe.inputs:
         added["signature"] = model.signature
     specialized: Recipe = replace(recipe, **added)
     return specialized
+
+
+def _granularities(recipe: Any, target: Target) -> dict[str, str]:
+    """The granularities by operator of `recipe`, with those that `target` has otherwise."""
+    stricter = {operator: granularity for operator, granularity in target.quantization.items()
+                if granularity != recipe.granularity_by_operator.get(operator, recipe.granularity)}
+    return {**recipe.granularity_by_operator, **stricter}
+
+
+def _epochs(model: Model) -> int:
+    """How often a training goes through the training data of `model`, where its recipe does not say."""
+    data = model.data.get("training")
+    return (data.epochs if data else None) or 1
 
 
 def _kept_as(target: Target) -> str:

@@ -63,8 +63,8 @@ class Given:
             return quantizer.static(edited, {**found, **narrowed}, self.wanted)
 
         made = build(ranges(edited, self.samples, self.choice, build))
-        finer = clipped(edited, made, self.samples, self.choice)
-        tried = [made, finer] if self.choice == "auto" else [finer]
+        choices: tuple[Choice, ...] = ("minmax", "auto") if self.choice == "auto" else (self.choice,)
+        tried = [clipped(edited, made, self.samples, choice) for choice in choices]
         return best([Candidate(edited, each, each, self.loss(each), edits) for each in tried])
 
     def taught(self, start: Candidate, learn: Learn, learnt: str) -> Candidate:

@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +103,12 @@ def lessons(training: Path, model: Any) -> Lessons:
     if x.shape[1:] != given:
         raise ConfigError(f"training data: x has the shape {['n', *x.shape[1:]]}, the model wants "
                           f"{['n', *given]}", "give the samples that the model was trained on")
-    restores = given == wanted and ends_in(model) != "softmax"
-    if y is None and not restores:
-        raise ConfigError("training data has no labels y, and the model does not give back its input", HINT)
-    if y is None or (restores and y.shape[1:] != wanted):
+    if y is not None and y.size == len(x) * prod(wanted) and np.issubdtype(y.dtype, np.floating):
+        return _of_values(x, y.reshape(len(x), *wanted))
+    if given == wanted and ends_in(model) != "softmax":
         return Lessons(x, x, "mean_squared_error")
-    if y.shape[1:] == wanted and np.issubdtype(y.dtype, np.floating):
-        return Lessons(x, y, "mean_squared_error")
+    if y is None:
+        raise ConfigError("training data has no labels y, and the model does not give back its input", HINT)
     if len(wanted) == 1 and y.size == len(x) and np.issubdtype(y.dtype, np.integer):
         return _of_classes(x, y.reshape(len(x)), model)
     raise ConfigError(f"training data: y is {y.dtype} of the shape {['n', *y.shape[1:]]}, the model gives "
@@ -147,17 +147,12 @@ def train(model: Any, taught: Lessons, how: Schedule, stage: Stage) -> None:
     held = held_back(taught.y, how)
     learned = np.setdiff1d(np.arange(len(taught.x)), held)
     standing, best = course.resumed()
-    for callback in stage.callbacks:
-        callback.set_model(model)
-        callback.on_train_begin()
     while not standing.ended(how):
         number = standing.epoch + 1
         loss = course.epoch(number, learned)
-        for callback in stage.callbacks:
-            callback.on_epoch_end(number - 1)
         validated = course.loss_on(held) if len(held) else -float(number)  # without any, the last is best
         weights = [variable.numpy() for variable in model.variables]
-        if not (np.isfinite([loss, validated]).all() and all(np.isfinite(each).all() for each in weights)):
+        if not all(np.isfinite(each).all() for each in (loss, validated, *weights)):
             raise course.diverged(number, best)
         standing = standing.after(validated)
         best = weights if standing.best == number else best
@@ -192,6 +187,8 @@ class _Course:
                 break
             progress.tell((number - 1 + (step + 1) / steps) / self.how.epochs,
                           f"{self.stage.called} {number}/{self.how.epochs}")
+        for callback in self.stage.callbacks:
+            callback.on_epoch_end(number - 1)
         return loss
 
     def loss_on(self, held: Integers) -> float:
@@ -203,10 +200,14 @@ class _Course:
 
     def resumed(self) -> tuple[Standing, Weights]:
         """How far the training came before it was stopped, with all of it as it was then."""
-        kept, fresh = _read(self.stage.file), (Standing(), [each.numpy() for each in self.model.variables])
-        if kept is None:
-            return fresh
-        _assign([*self.model.variables, *self.model.optimizer.variables], _numbered(kept, "now"))
+        kept = _read(self.stage.file)
+        if kept:
+            _assign([*self.model.variables, *self.model.optimizer.variables], _numbered(kept, "now"))
+        for callback in self.stage.callbacks:
+            callback.set_model(self.model)
+            callback.on_train_begin()
+        if not kept:
+            return Standing(), [each.numpy() for each in self.model.variables]
         return Standing(**json.loads(str(kept["standing"]))), _numbered(kept, "best")
 
     def keep(self, standing: Standing, best: Weights) -> None:
@@ -233,6 +234,13 @@ class _Course:
             f"the training diverged in {self.stage.called} {number}: at the learning rate "
             f"{self.how.learning_rate:g} its loss is no number any more",
             f"give a smaller `learning_rate`; {what}")
+
+
+def _of_values(x: Array, y: Array) -> Lessons:
+    """Lessons of the values y (n, *shape) that the model shall give."""
+    if not np.isfinite(y).all():
+        raise ConfigError("training data: y holds NaN or infinity", "leave those samples out, or mend them")
+    return Lessons(x, y, "mean_squared_error")
 
 
 def _of_classes(x: Array, y: Array, model: Any) -> Lessons:

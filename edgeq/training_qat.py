@@ -9,7 +9,7 @@ The one rule: no layer stays in float unsaid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +98,12 @@ def aware(model: Any, samples: Array, preserved: Preserved = "") -> Aware:
     for holder, name, value in _activations(made, _follow):
         setattr(holder, name, value)
     return Aware(made, scheme.unknown)
+
+
+def see_some(model: Any, kinds: Collection[str], verb: str) -> None:
+    """See that the tf_keras `model` has a layer of these `kinds`; Refused where there is none to `verb`."""
+    if not any(type(layer).__name__ in kinds for layer in model.layers):
+        raise Refused(f"the model has no layer to {verb}: none is {' or '.join(sorted(kinds))}", AFTERWARDS)
 
 
 @contextmanager

@@ -66,6 +66,7 @@ class Workers:
         with self._mutex:
             future = self._pending.get(task.key)
             if future is None:
+                _progress(self.root / task.log).unlink(missing_ok=True)  # of one that was stopped
                 future = self._pending[task.key] = self._schedule(_make, task)
         self._outcome(future, str(task), self.root / task.log)
 

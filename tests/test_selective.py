@@ -298,8 +298,11 @@ def test_the_same_model_and_samples_give_the_same_bytes(made):
 # On the demo
 
 
+PLAINLY = {"granularity": "per_tensor", "range": "minmax"}
+
+
 def quantized(store: Store, **options: object) -> Path:
-    return store.path(demo.quantized(store, SelectiveInt8(granularity="per_tensor", **options)))
+    return store.path(demo.quantized(store, SelectiveInt8(**PLAINLY, **options)))
 
 
 def figures(store: Store, model: Path) -> float:
@@ -309,24 +312,21 @@ def figures(store: Store, model: Path) -> float:
     return sqnr_db(run_litert(model, samples, "reference"), expected)
 
 
-def test_the_one_layer_that_loses_most_wins_most(store):
-    out = quantized(store, keep_as="float32")
+def test_the_one_layer_that_loses_most_wins_most_and_is_float_where_that_is_clearly_closer(store):
+    out = quantized(store, keep_as="either")
     found = kinds(read(out / "model.tflite"))
     assert [kind for kind in found.values() if kind != "INT8"] == ["FLOAT32"]
-    plain = store.path(demo.quantized(store, StaticInt8(granularity="per_tensor")))
+    assert any(each.startswith("kept as float32: ") for each in notes_in(out))
+    plain = store.path(demo.quantized(store, StaticInt8(**PLAINLY)))
     assert figures(store, out / "model.tflite") > figures(store, plain / "model.tflite") + 10
     assert json.loads((out / "details" / FILE).read_text())["layers"][0]["operator"] == "DEPTHWISE_CONV_2D"
 
 
-def test_either_is_float_where_that_is_clearly_closer(store):
-    assert any(each.startswith("kept as float32: ") for each in notes_in(quantized(store, keep_as="either")))
-
-
 @pytest.mark.parametrize("keep", [1, 2])
 def test_tflm_and_vela_take_what_is_kept_in_16_bits(store, keep, planned):
-    job, _ = planned(f"{{recipe: selective-int8, granularity: per_tensor, keep: {keep}}}")
+    job, _ = planned(f"{{recipe: selective-int8, granularity: per_tensor, range: minmax, keep: {keep}}}")
     recipe, out = job.rungs[0].recipe, quantized(store, keep=keep, keep_as="int16x8")
-    assert recipe == SelectiveInt8("per_tensor", keep=keep, keep_as="int16x8")
+    assert recipe == SelectiveInt8(**PLAINLY, keep=keep, keep_as="int16x8")
     assert [*kinds(read(out / "model.tflite")).values()].count("INT16") == keep
     program = store.path(store.make(job.target.backend.compile, demo.quantized(store, recipe)))
     costs = json.loads((program / "costs.json").read_text())

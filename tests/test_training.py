@@ -378,6 +378,7 @@ def test_a_set_that_is_smaller_than_a_batch_is_learned_all_the_same(tmp_path, co
     (1, "sigmoid", np.arange(8)[:, None] % 2, "BinaryCrossentropy"),
     (1, None, np.arange(8) % 2, "BinaryCrossentropy from logits"),
     (4, "softmax", np.zeros((8, 4), np.float32), "mean_squared_error"),
+    (1, None, np.zeros(8, np.float32), "mean_squared_error"),
     (3, None, None, "mean_squared_error"),
     (3, None, np.zeros(8, np.int64), "mean_squared_error"),  # labels of a set without anomalies
     (3, "softmax", np.zeros(8, np.int64), "SparseCategoricalCrossentropy"),
@@ -405,6 +406,7 @@ def test_a_model_without_labels_learns_its_input(tmp_path):
     (None, np.zeros((8, 4), int), r"y is int64 of the shape \['n', 4\], the model gives \['n', 4\]"),
     (None, np.zeros((8, 7), np.float32), r"y is float32 of the shape \['n', 7\], the model gives \['n', 4\]"),
     (None, np.array(["cat"] * 8), "y is <U3"),
+    (None, np.full((8, 4), np.nan, np.float32), "y holds NaN or infinity"),
 ])
 def test_data_that_does_not_fit_the_model_is_refused_in_words(tmp_path, x, y, said):
     with pytest.raises(ConfigError, match=said):

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgeq.training_int8 import Trained, quantize_aware, quantize_calibrated, school
-from edgeq.training_qat import refusals
+from edgeq.training_qat import refusals, see_some
 
 CLUSTERED = frozenset({"Conv2D", "Dense"})  # what both clustering and its keeping in QAT know
 Clusters = Annotated[int, msgspec.Meta(ge=2, le=256)]
@@ -63,6 +63,7 @@ def clustered(model: Any, clusters: int) -> Any:
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
+    see_some(model, CLUSTERED, "cluster")
     keras = tfmot.clustering.keras
     start = keras.CentroidInitialization.KMEANS_PLUS_PLUS
 

@@ -19,7 +19,7 @@ import msgspec
 
 from edgeq.errors import ConfigError
 from edgeq.training_int8 import Trained, quantize_aware, quantize_calibrated, school
-from edgeq.training_qat import refusals
+from edgeq.training_qat import refusals, see_some
 
 PRUNED = frozenset({"Conv2D", "Dense"})  # what both pruning and its keeping in QAT know
 OFTEN = 100  # steps after which the smallest are looked for again
@@ -71,6 +71,7 @@ def pruned(model: Any, sparsity: float, pattern: str) -> Any:
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
+    see_some(model, PRUNED, "prune")
     keras = tfmot.sparsity.keras
     schedule = keras.ConstantSparsity(sparsity, begin_step=1, frequency=OFTEN)
     blocks = tuple(map(int, pattern.split(":"))) if pattern else None
