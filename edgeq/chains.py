@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,21 +42,28 @@ def _pair(
     fused = first.operator.options.get("fusedActivationFunction", NONE)
     if first.shared or not first.bias or fused not in (NONE, RELU, RELU6):
         return None
-    between: list[Operator] = []
-    operator = first.operator
-    while len(following := readers.get(operator.outputs[0], [])) == 1:
-        if operator.outputs[0] in graph.outputs:
+    chain = [first.operator]
+    while len(following := readers.get(chain[-1].outputs[0], [])) == 1:
+        if chain[-1].outputs[0] in graph.outputs:
             return None
-        operator = following[0]
-        if second := found.get(operator.index):
-            fits = second.source.index == (between or [first.operator])[-1].outputs[0]
-            sized = not second.shared and fan_in(second) % first.channels == 0
-            capped = fused == RELU6 or any(each.name == "RELU6" for each in between)
-            return Pair(first, tuple(between), second, capped) if fits and sized else None
-        if not _passes(graph, operator, first.channels):
+        if second := found.get(following[0].index):
+            fits = _reads(second, chain[-1].outputs[0], first.channels)
+            return Pair(first, tuple(chain[1:]), second, _capped(chain)) if fits else None
+        if not _passes(graph, following[0], first.channels):
             return None
-        between.append(operator)
+        chain.append(following[0])
     return None
+
+
+def _capped(chain: Sequence[Operator]) -> bool:
+    """Whether one of the operators of `chain` cuts values off at 6."""
+    return any(each.name == "RELU6" or each.options.get("fusedActivationFunction") == RELU6
+               for each in chain)
+
+
+def _reads(second: Layer, tensor: int, channels: int) -> bool:
+    """Whether `second` reads the `channels` of `tensor` by weights that are its own."""
+    return second.source.index == tensor and not second.shared and fan_in(second) % channels == 0
 
 
 def fan_in(layer: Layer) -> int:

@@ -167,16 +167,22 @@ def _gain(graph: Graph, region: Region, reading: Mapping[int, Reader]) -> Gain:
     """The gain of a `region`, with all that reads of it."""
     consumers = graph.consumers()
     region = _spread(graph, region, consumers)
-    reads = {index: consumers.get(index, []) for index in sorted(region.divided)}
-    others = [each.name for each in dict.fromkeys(op for by in reads.values() for op in by)
-              if not _agrees(each, region, reading)]
     return Gain(
         channels=region.channels,
         constants=tuple(graph.tensors[i] for i in sorted(region.constants)),
         operators=tuple(op for op in graph.operators if op.outputs[0] in region.tensors),
         readers=tuple(each for each in reading.values() if each.source.index in region.tensors),
-        foreign=tuple(dict.fromkeys([*others, *(OUTSIDE for i in graph.outputs if i in region.tensors)])),
+        foreign=tuple(dict.fromkeys(_foreign(graph, region, consumers, reading))),
     )
+
+
+def _foreign(
+    graph: Graph, region: Region, consumers: Mapping[int, list[Operator]], reading: Mapping[int, Reader]
+) -> Iterator[str]:
+    """The names of what reads some of `region` and could not bear that it is divided."""
+    for index in sorted(region.divided):
+        yield from (each.name for each in consumers.get(index, []) if not _agrees(each, region, reading))
+    yield from (OUTSIDE for index in graph.outputs if index in region.tensors)
 
 
 def _spread(graph: Graph, region: Region, consumers: Mapping[int, list[Operator]]) -> Region:

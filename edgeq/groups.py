@@ -88,9 +88,10 @@ def _worst(
 ) -> dict[str, Value]:
     """worst_group_drop, and the scores behind it: of every group, or where they are many, of that."""
     sizes = {group: len(places) for group, places in known.items()}
-    scored = {group: _of_group(score, given, group, known) for group in known if sizes[group] >= least}
+    large = [group for group in known if sizes[group] >= least]
+    scored = {group: _of_group(score, given, group, known) for group in large}
     drops = {group: values[_name("accuracy_drop", group)] for group, values in scored.items()}
-    judged = {group: drop.value for group, drop in drops.items() if drop.value is not None}
+    judged = _known(drops)
     left_out = _left_out(sizes, drops)
     if not judged:
         return {WORST: unavailable(WORST, f"no group can be judged by at least {least} samples: {left_out}")}
@@ -98,8 +99,15 @@ def _worst(
     said = f"the worst of {len(judged)} groups of at least {least} samples"
     value = Value(judged[worst], unit_of(WORST), drops[worst].source, sizes[worst], group=worst,
                   aggregation=f"{said}; left out: {left_out}" if left_out else said)
-    shown = judged if len(judged) <= NAMED else [worst]
-    return {WORST: value} | {name: each for group in shown for name, each in scored[group].items()}
+    found = {WORST: value}
+    for group in judged if len(judged) <= NAMED else [worst]:
+        found |= scored[group]
+    return found
+
+
+def _known(drops: Mapping[str, Value]) -> dict[str, float]:
+    """The groups whose drop is known, and how much it is."""
+    return {group: drop.value for group, drop in drops.items() if drop.value is not None}
 
 
 def _left_out(sizes: Mapping[str, int], drops: Mapping[str, Value]) -> str:

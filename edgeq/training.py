@@ -103,16 +103,21 @@ def lessons(training: Path, model: Any) -> Lessons:
     if x.shape[1:] != given:
         raise ConfigError(f"training data: x has the shape {['n', *x.shape[1:]]}, the model wants "
                           f"{['n', *given]}", "give the samples that the model was trained on")
-    if y is not None and y.size == len(x) * prod(wanted) and np.issubdtype(y.dtype, np.floating):
+    if y is not None and _are(y, np.floating, len(x) * prod(wanted)):
         return _of_values(x, y.reshape(len(x), *wanted))
     if given == wanted and ends_in(model) != "softmax":
         return Lessons(x, x, "mean_squared_error")
     if y is None:
         raise ConfigError("training data has no labels y, and the model does not give back its input", HINT)
-    if len(wanted) == 1 and y.size == len(x) and np.issubdtype(y.dtype, np.integer):
+    if len(wanted) == 1 and _are(y, np.integer, len(x)):
         return _of_classes(x, y.reshape(len(x)), model)
     raise ConfigError(f"training data: y is {y.dtype} of the shape {['n', *y.shape[1:]]}, the model gives "
                       f"{['n', *wanted]}", HINT)
+
+
+def _are(y: Array, kind: type, size: int) -> bool:
+    """Whether `y` holds so many numbers of a kind."""
+    return y.size == size and bool(np.issubdtype(y.dtype, kind))
 
 
 def ends_in(model: Any) -> str:

@@ -12,6 +12,7 @@ from edgeq.graph.write import settled
 
 __all__ = [
     "BORDER", "Change", "Graph", "Layer", "Operator", "Quantization", "Tensor",
-    "changed", "cut", "edited", "layers", "macs", "not_integer", "parse", "read", "settled", "unpack", "unpacked",
-    "values_of", "with_integer_kernels", "with_own_biases", "with_own_factors", "with_static_batch",
+    "changed", "cut", "edited", "layers", "macs", "not_integer", "parse", "read", "settled", "unpack",
+    "unpacked", "values_of", "with_integer_kernels", "with_own_biases", "with_own_factors",
+    "with_static_batch",
 ]

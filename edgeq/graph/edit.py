@@ -7,7 +7,7 @@ leaves all others where they are, so that what was learnt of one graph holds for
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,21 +84,33 @@ def cut(model: Any, operators: Sequence[Operator], wanted: Sequence[int]) -> tup
     `wanted`. The part holds no other tensors, and no other values: those cost time.
     """
     main = model.subgraphs[0]
-    written = {tensor for operator in operators for tensor in operator.outputs}
-    read = dict.fromkeys(tensor for operator in operators for tensor in operator.inputs if tensor >= 0)
+    chosen = [main.operators[operator.index] for operator in operators]
+    written = {*_present(operator.outputs for operator in chosen)}
+    read = dict.fromkeys(_present(operator.inputs for operator in chosen))
     taken = tuple(tensor for tensor in read if tensor not in written and not _held(model, tensor))
-    inside = {int(tensor) for operator in operators
-              for tensor in _intermediates(main.operators[operator.index]) if tensor >= 0}
-    place = {old: new for new, old in enumerate(sorted({*read, *written, *wanted, *inside}))} | {-1: -1}
-    part, graph = copy.copy(model), copy.copy(main)
+    inside = _present(_intermediates(operator) for operator in chosen)
+    return packed(_part(model, chosen, (taken, wanted), sorted({*read, *written, *wanted, *inside}))), taken
+
+
+def _present(ends: Iterable[Iterable[int]]) -> list[int]:
+    """All the tensors in `ends`, without those that stand for an optional one that is absent."""
+    return [int(tensor) for tensors in ends for tensor in tensors if tensor >= 0]
+
+
+def _part(
+    model: Any, operators: Sequence[Any], ends: tuple[Sequence[int], Sequence[int]], kept: Sequence[int]
+) -> Any:
+    """A model of some `operators` of `model` and the tensors `kept`, with inputs and outputs as `ends`."""
+    part, graph = copy.copy(model), copy.copy(model.subgraphs[0])
+    place = {old: new for new, old in enumerate(kept)} | {-1: -1}
+    graph.tensors = [_bare(model.subgraphs[0].tensors[old]) for old in kept]
+    graph.operators = [_moved(operator, place) for operator in operators]
+    graph.inputs, graph.outputs = ([place[old] for old in each] for each in ends)
     part.subgraphs = [graph, *model.subgraphs[1:]]
     part.signatureDefs, part.metadata, part.metadataBuffer = [], [], None
-    graph.tensors = [_bare(main.tensors[old]) for old in place if old >= 0]
-    graph.operators = [_moved(main.operators[operator.index], place) for operator in operators]
-    graph.inputs, graph.outputs = ([place[old] for old in ends] for ends in (taken, wanted))
     if len(part.subgraphs) == 1:
         _drop_unread(part)
-    return packed(part), taken
+    return part
 
 
 def _bare(tensor: Any) -> Any:

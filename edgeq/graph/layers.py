@@ -17,6 +17,7 @@ from edgeq.arrays import Array, Floats
 from edgeq.graph.model import Graph, Operator, Tensor
 
 LAST = {"DEPTHWISE_CONV_2D": 3}  # where the output channels are an axis of the weights other than 0
+INPUTS = {"TRANSPOSE_CONV": (2, 1, 3)}  # where source, weights and bias stand, if not first
 KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 SAME = 0  # of schema.fbs: Padding
 Pair = tuple[int, int]
@@ -109,20 +110,21 @@ def layers(graph: Graph) -> tuple[Layer, ...]:
 def _layer(graph: Graph, operator: Operator, readers: Mapping[int, list[Operator]]) -> Layer | None:
     if operator.name not in KINDS:
         return None
-    given = (*graph.inputs_of(operator), None)
-    order = (2, 1, 3) if operator.name == "TRANSPOSE_CONV" else (0, 1, 2)
-    source, weights, bias = (given[place] if place < len(given) else None for place in order)
+    given = (*graph.inputs_of(operator), None, None)
+    source, weights, bias = (given[place] for place in INPUTS.get(operator.name, (0, 1, 2)))
     sink = graph.outputs_of(operator)[0]
-    if source is None or weights is None or not weights.constant or source.dynamic or sink.dynamic:
+    if not (source and weights and weights.constant) or source.dynamic or sink.dynamic:
         return None
-    depthwise = operator.name in LAST
-    convolved = operator.name == "CONV_2D"
-    groups = weights.shape[3] if depthwise else 1
-    if depthwise or convolved:
-        groups = source.shape[3] // (1 if depthwise else weights.shape[3])
-    read = [readers[tensor.index] for tensor in (weights, bias) if tensor]
-    return Layer(operator, source, weights, bias, sink, LAST.get(operator.name, 0), groups,
-                 any(len(by) > 1 for by in read))
+    shared = any(len(readers[tensor.index]) > 1 for tensor in (weights, bias) if tensor)
+    return Layer(operator, source, weights, bias, sink, LAST.get(operator.name, 0),
+                 _groups(operator, source, weights), shared)
+
+
+def _groups(operator: Operator, source: Tensor, weights: Tensor) -> int:
+    """How many parts the channels are split into: a channel each, as the weights have it, or none."""
+    if operator.name == "DEPTHWISE_CONV_2D":
+        return source.shape[3]
+    return source.shape[3] // weights.shape[3] if operator.name == "CONV_2D" else 1
 
 
 def _pair(options: Mapping[str, object], name: str, suffix: str = "") -> Pair:

@@ -61,9 +61,9 @@ class SelectiveInt8(FullInteger):
         candidate = best([kept.candidate for kept in tried])
         wanted = next(kept.given.wanted for kept in tried if kept.candidate is candidate)
         names = ", ".join(map(str, self._chosen(start, table, wanted.kept_as)))
-        note(out, compared(candidate.loss, plain.loss))
         write(out / DETAILS, table)
         write_best(out, [candidate], f"kept as {wanted.kept_as}: {names}", wanted)
+        note(out, compared(candidate.loss, plain.loss))
 
     def _tried(self, start: Given, plain: Candidate, table: Table) -> list[Kept]:
         """What `keep_as` admits, as it is and with its biases corrected; Refused where none can be had."""
