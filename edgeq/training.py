@@ -98,11 +98,8 @@ def lessons(training: Path, model: Any) -> Lessons:
     error; a model that gives back its input's shape learns its input.
     Raises ConfigError where the data set has nothing for the model to learn.
     """
-    x, y = samples_in(training), labels_in(training)
-    given, wanted = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape[1:])
-    if x.shape[1:] != given:
-        raise ConfigError(f"training data: x has the shape {['n', *x.shape[1:]]}, the model wants "
-                          f"{['n', *given]}", "give the samples that the model was trained on")
+    given, wanted = (tuple(ends[0].shape[1:]) for ends in (model.inputs, model.outputs))
+    x, y = _of_shape(samples_in(training), given), labels_in(training)
     if y is not None and _are(y, np.floating, len(x) * prod(wanted)):
         return _of_values(x, y.reshape(len(x), *wanted))
     if given == wanted and ends_in(model) != "softmax":
@@ -239,6 +236,14 @@ class _Course:
             f"the training diverged in {self.stage.called} {number}: at the learning rate "
             f"{self.how.learning_rate:g} its loss is no number any more",
             f"give a smaller `learning_rate`; {what}")
+
+
+def _of_shape(x: Array, given: tuple[int, ...]) -> Array:
+    """The samples `x`, once they are seen to be of the shape (n, *given)."""
+    if x.shape[1:] != given:
+        raise ConfigError(f"training data: x has the shape {['n', *x.shape[1:]]}, the model wants "
+                          f"{['n', *given]}", "give the samples that the model was trained on")
+    return x
 
 
 def _of_values(x: Array, y: Array) -> Lessons:

@@ -28,6 +28,13 @@ def samples(store: Store, role: str, count: int | None = None, labels: str = "an
     return store.make(Samples(role=role, count=count, labels=labels).load, data, baseline(store))
 
 
+def quick(kind: type[Recipe]) -> Recipe:
+    """A recipe of this kind, with the plainest ranges where it learns layers, and without taking long."""
+    learns = kind.__name__.startswith(("Equalized", "Gptq", "Ada"))
+    return kind(**({"range": "minmax"} if learns else {}),
+                **({"iterations": 100} if hasattr(kind, "iterations") else {}))
+
+
 def quantized(store: Store, recipe: Recipe = StaticInt8()) -> Artifact:  # noqa: B008  # it is frozen
     """What `recipe` makes of it, by 100 calibration samples."""
     given = {"source": source, "baseline": baseline, "calibration": lambda s: samples(s, "calibration", 100)}
