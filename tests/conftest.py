@@ -18,7 +18,7 @@ from edgeq.store import Store, fill
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models/fashion"
-NO_LADDER = "# No ladder of its own: the default one, cheapest first (docs/ladder.md)."  # of pipeline.yaml
+LADDER = "ladder: [static-int8]"  # of pipeline.yaml
 
 Edgeq = Callable[..., subprocess.CompletedProcess]
 

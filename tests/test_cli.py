@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import NO_LADDER
+from conftest import LADDER
 
 from edgeq import __version__
 
@@ -160,7 +160,7 @@ def test_a_wrong_call_is_exit_2_and_says_what_was_meant(run: Run, words: tuple[s
 
 def test_every_mistake_in_a_pipeline_is_said_at_once_with_its_line(run: Run, edit) -> None:
     edit("pipeline.yaml", "targets: [host,", "targets: [hots,")
-    edit("pipeline.yaml", NO_LADDER, "ladder: [static-int9]")
+    edit("pipeline.yaml", LADDER, "ladder: [static-int9]")
     edit("pipeline.yaml", "model_bytes, max", "model_bites, max")
     done = run("build")
     assert done.returncode == 2
@@ -200,7 +200,7 @@ def test_plan_says_what_is_in_the_store_and_what_would_be_made(run: Run, project
 
 
 def test_plan_says_why_a_rung_is_skipped(run: Run, edit) -> None:
-    edit("pipeline.yaml", NO_LADDER, "ladder: [float16, static-int8]")
+    edit("pipeline.yaml", LADDER, "ladder: [float16, static-int8]")
     done = run("plan", "--target", "tflm")
     assert done.returncode == 0
     assert "skipped: the target takes" in done.stdout

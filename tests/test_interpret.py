@@ -12,6 +12,7 @@ from edgeq.errors import ConfigError, Refused
 from edgeq.graph import Quantization, read
 from edgeq.interpret import arena_total, dequantize, quantize, run_litert, run_tflm
 from edgeq.recipes.dynamic_int8 import DynamicInt8
+from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.samples import samples_in
 
 REPORT = """[RecordingMicroAllocator] Arena allocation total 5340 bytes
@@ -68,7 +69,8 @@ def test_both_interpreters_quantize_as_the_formula_does(tmp_path):
 
 
 def test_the_demo_in_int8_is_the_same_bit_for_bit_in_both_interpreters(store):
-    model = store.path(demo.quantized(store)) / "model.tflite"
+    # With other ranges LiteRT's dense kernel, which requantizes in floats, can be one step beside TFLM's.
+    model = store.path(demo.quantized(store, StaticInt8(range="minmax"))) / "model.tflite"
     samples = samples_in(store.path(demo.samples(store, "evaluation", 50)))
     outputs, arena = run_tflm(model, samples)
     assert outputs.shape == (50, 10)

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import pytest
-from conftest import NO_LADDER
+from conftest import LADDER
 from jsonschema import Draft202012Validator
 
 from edgeq.errors import ConfigError
@@ -446,7 +446,7 @@ def test_a_job_needs_nothing_for_what_it_skips(planned):
 
 
 def test_the_plan_is_shown_and_makes_nothing(edgeq, edit, tmp_path):
-    edit("pipeline.yaml", NO_LADDER, "ladder: [float32, static-int8]")
+    edit("pipeline.yaml", LADDER, "ladder: [float32, static-int8]")
     shown = edgeq("plan", "--target", "edgetpu", "--store", tmp_path / "fresh")
     assert shown.returncode == 0, shown.stderr
     assert "skipped: the target takes int8, not float32" in shown.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import NO_LADDER
+from conftest import LADDER
 from junitparser import Error, Failure, JUnitXml
 
 from edgeq import flow
@@ -502,7 +502,7 @@ def test_a_build_leaves_its_report_and_the_next_one_replaces_it(edgeq, edit, pro
 
 
 def test_a_frozen_build_of_what_is_not_there_ends_with_3_and_a_report(edgeq, edit, project, tmp_path):
-    edit("pipeline.yaml", NO_LADDER, "ladder: [float32, static-int8]")
+    edit("pipeline.yaml", LADDER, "ladder: [float32, static-int8]")
     ended = edgeq("build", "--target", "edgetpu", "--frozen", "--store", tmp_path / "empty")
     assert ended.returncode == 3
     assert "Traceback" not in ended.stdout + ended.stderr

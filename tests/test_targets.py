@@ -60,7 +60,8 @@ def test_a_target_compiles_and_runs_each_precision_that_it_takes(store, tmp_path
     outputs = np.load(tmp_path / "outputs.npy")
     baseline = store.path(demo.baseline(store)) / "baseline.tflite"
     assert outputs.shape == (50, 10)
-    assert agreement(outputs, run_litert(baseline, samples_in(samples), "xnnpack")) >= 0.96
+    assert agreement(outputs, run_litert(baseline, samples_in(samples), "xnnpack")) >= (
+        0.9 if precision == "int4" else 0.96)
 
 
 @pytest.mark.parametrize("name", TARGETS)
