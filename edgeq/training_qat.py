@@ -37,10 +37,12 @@ HINTS = {
 HINT = "leave it out, or use a recipe that can keep layers in float, such as selective-int8"
 AFTERWARDS = "use a recipe that quantizes after training, such as static-int8"
 FOLLOWING = 0.01
+NARROWEST = 1e-4  # what is always zero has no range of its own, and kernels abort on grids too fine
 SAMPLES = 256  # that the ranges start from
 BATCH = 32
 
 Quantizer = Callable[..., Any]
+Range = dict[str, Any]  # the variables min_var and max_var
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Aware:
 
     model: Any
     unknown: dict[str, str]
+    ranges: list[Range]
 
     def write(self, out: Path, wanted: Static) -> None:
         """Write `out/model.tflite`, in integers throughout.
@@ -57,6 +60,9 @@ class Aware:
         """
         import tensorflow as tf
 
+        for held in self.ranges:
+            narrowest = held["min_var"].numpy() + NARROWEST
+            held["max_var"].assign(max(held["max_var"].numpy(), narrowest))
         converter = converter_for(self.model)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.inference_input_type, converter.inference_output_type = (
@@ -94,10 +100,10 @@ def aware(model: Any, samples: Array, preserved: Preserved = "") -> Aware:
     keras = tfmot.quantization.keras
     with refusals("quantize"):
         made = keras.quantize_apply(keras.quantize_annotate_model(model), scheme)
-    _start(made, samples)
+    ranges = _start(made, samples)
     for holder, name, value in _activations(made, _follow):
         setattr(holder, name, value)
-    return Aware(made, scheme.unknown)
+    return Aware(made, scheme.unknown, ranges)
 
 
 def see_some(model: Any, kinds: Collection[str], verb: str) -> None:
@@ -142,8 +148,9 @@ class _Scheme:
         for layer in made.layers:
             config = quantized.get(layer.name, {}).get("quantize_config")
             if type(config).__name__ == "NoOpQuantizeConfig" and type(layer).__name__ in WEIGHTED:
-                layer.activation = functions.NoOpActivation()
                 quantized[layer.name] = {}
+                if getattr(layer.activation, "__name__", "") == "linear":
+                    layer.activation = functions.NoOpActivation()
             if type(layer).__name__ == "Conv2DTranspose":  # the converter leaves it in float all the same
                 self.unknown[layer.name] = "Conv2DTranspose"
         return made, quantized
@@ -178,8 +185,8 @@ class _Scheme:
         return configs.NoOpQuantizeConfig()
 
 
-def _start(model: Any, samples: Array) -> None:
-    """Let the ranges of the activations start at the mean extremes of batches of `samples`."""
+def _start(model: Any, samples: Array) -> list[Range]:
+    """The ranges of the activations, which start at the mean extremes of batches of `samples`."""
     seen: dict[int, tuple[Any, list[tuple[float, float]]]] = {}
 
     def observe(values: Any, _: Any, weights: Any, **__: Any) -> Any:
@@ -195,6 +202,7 @@ def _start(model: Any, samples: Array) -> None:
         low, high = np.mean(extremes, axis=0)
         weights["min_var"].assign(min(0.0, low))
         weights["max_var"].assign(max(0.0, high))
+    return [weights for weights, _ in seen.values()]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import MODEL
-from makers import wait_for
 
 from edgeq.arrays import Array
 from edgeq.artifact import Origin
@@ -213,7 +213,9 @@ def test_a_training_that_is_killed_goes_on_after_its_last_epoch_to_the_same_byte
     killed = subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL, env={
         **os.environ, "PYTHONPATH": f"{PACKAGE.parent}:{Path(__file__).parent}"})
     store = Store(tmp_path, lambda task: fill(tmp_path, task))
-    wait_for_one(tmp_path, "partial/*/epoch.npz")
+    while not [*tmp_path.glob("partial/*/epoch.npz")]:
+        assert killed.poll() is None, "it ended before its first epoch"
+        time.sleep(0.01)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     told: list[str] = []
@@ -224,17 +226,6 @@ def test_a_training_that_is_killed_goes_on_after_its_last_epoch_to_the_same_byte
     assert told[-1] == "epoch 8/8"
     assert (made / "model.tflite").read_bytes() == (project.of(QAT) / "model.tflite").read_bytes()
     assert [*(tmp_path / "partial").iterdir()] == []
-
-
-def wait_for_one(folder: Path, pattern: str) -> None:
-    """Wait until a file like this is there, and whole."""
-    mark = folder / "mark"
-    for _ in range(6000):
-        if [*folder.glob(pattern)]:
-            mark.touch()
-            break
-        signal.sigtimedwait([], 0.01)
-    wait_for(mark)
 
 
 @pytest.mark.parametrize(("recipe", "again"), [(PRUNED, "epoch 2/2"), (CLUSTERED, "clustering epoch 2/2")])
