@@ -16,8 +16,8 @@ from benchmarks import ladder_models
 from benchmarks.ladder_models import Subject
 from benchmarks.ladder_rows import Ladder, Row, Rung
 from benchmarks.measuring import cost
+from edgeq.judging.scoring import correct_in
 from edgeq.measurement import Value
-from edgeq.scoring import correct_in
 
 TARGET = {"description": "this machine, LiteRT, weights of 4 bits among them", "backend": "litert",
           "runner": {"name": "host", "kernels": "xnnpack"},

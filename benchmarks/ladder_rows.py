@@ -8,8 +8,8 @@ from typing import Any
 
 from edgeq.arrays import Array
 from edgeq.comparison import fewer_right, loss
+from edgeq.judging.paired import Loss
 from edgeq.measurement import Measurement
-from edgeq.paired import Loss
 from edgeq.recipes import RECIPES
 
 GRANULARITIES = ("per_channel", "per_tensor")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ladder_rows import Ladder, Row
-from edgeq.paired import mcnemar
+from edgeq.judging.paired import mcnemar
 
 COLUMNS = ("accuracy %", "drop, points", "interval, 95 %", "p, plain", "agreement %", "sqnr_db",
            "over plain", "s", "MB")

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeq.arrays import Array
-from edgeq.paired import CONFIDENCE, Loss, mcnemar
+from edgeq.judging.paired import CONFIDENCE, Loss, mcnemar
+from edgeq.judging.scoring import correct_in
 from edgeq.report import Climbed
-from edgeq.scoring import correct_in
 from edgeq.store import Store
 
 PLAIN = "static-int8"

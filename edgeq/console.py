@@ -16,8 +16,8 @@ from edgeq.flow import Said
 from edgeq.gates import Verdict, between, shown
 from edgeq.measurement import WORST, Measurement
 from edgeq.plan import Job
+from edgeq.ptq.sensitivity import Table as Sensitivities
 from edgeq.report import Climbed, Report, Result
-from edgeq.sensitivity import Table as Sensitivities
 
 STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bold red",
           "skipped": "dim"}

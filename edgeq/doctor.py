@@ -10,9 +10,9 @@ from pathlib import Path
 from edgeq.artifact import digest_of_file
 from edgeq.errors import ConfigError, ToolError
 from edgeq.frontends import FRONTENDS
+from edgeq.judging.scoring import Scoring
 from edgeq.recipes import RECIPES
 from edgeq.samples import Samples
-from edgeq.scoring import Scoring
 from edgeq.store import version
 from edgeq.target import Target, known, read_target
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from edgeq import converter, quantizer
+from edgeq import converter
 from edgeq.baseline import NAME
 from edgeq.errors import Refused
-from edgeq.posttraining import given
+from edgeq.ptq import quantizer
+from edgeq.ptq.posttraining import given
+from edgeq.ptq.ranges import Choice
 from edgeq.quantization import Static
-from edgeq.ranges import Choice
 from edgeq.samples import samples_in
 
 Engine = Literal["litert-quantizer", "tflite-converter"]

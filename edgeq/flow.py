@@ -29,7 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edgeq import audit, measurement
+from edgeq import measurement
 from edgeq.artifact import Artifact, Origin
 from edgeq.comparison import compared
 from edgeq.errors import ConfigError, EdgeqError, Refused, ToolError
@@ -38,6 +38,7 @@ from edgeq.meters import Meter
 from edgeq.plan import Job, Rung
 from edgeq.program import costs_in, notice_in
 from edgeq.progress import heard_by
+from edgeq.ptq import audit
 from edgeq.quantization import notes_in
 from edgeq.recipes import Recipe
 from edgeq.report import Climbed, Result, State

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edgeq.judging.paired import Evidence, evidence_of, interval, needed
 from edgeq.measurement import WORST, Measurement, Source, Value, unavailable, unit_of
-from edgeq.paired import Evidence, evidence_of, interval, needed
 
 Reason = Literal["failed", "inconclusive", "invalid", "unavailable"]
 MIN_SAMPLES = 30  # what a group must have to be judged, where a gate does not say

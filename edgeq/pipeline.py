@@ -17,10 +17,10 @@ from edgeq.artifact import Origin
 from edgeq.decode import Document, Place, meant, raise_all
 from edgeq.frontends import SUFFIXES, kind_of
 from edgeq.gates import Gate
+from edgeq.judging.scoring import LABELS, TASKS, Scoring
 from edgeq.ladder import Entry
 from edgeq.modules import reached
 from edgeq.samples import Samples
-from edgeq.scoring import LABELS, TASKS, Scoring
 from edgeq.target import Target, known, read_target
 
 T = TypeVar("T")

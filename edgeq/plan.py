@@ -15,12 +15,12 @@ from edgeq.decode import meant
 from edgeq.errors import ConfigError
 from edgeq.frontends import FRONTENDS, Frontend
 from edgeq.gates import Gate
+from edgeq.judging.scoring import TASKS, Scoring
 from edgeq.ladder import Entry
 from edgeq.measurement import GROUPED, METRICS, WORST, in_group
 from edgeq.meters import Meter
 from edgeq.pipeline import DataSet, Model, Pipeline, Role
 from edgeq.recipes import Recipe
-from edgeq.scoring import TASKS, Scoring
 from edgeq.target import Target
 
 T = TypeVar("T", Model, Target)

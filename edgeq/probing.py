@@ -15,9 +15,9 @@ from edgeq.frontends import FRONTENDS, SUFFIXES, Frontend, kind_of
 from edgeq.pipeline import DataSet, Model, load
 from edgeq.plan import told
 from edgeq.progress import heard_by
+from edgeq.ptq.sensitivity import Sensitivity, Table, read
 from edgeq.quantization import Granularity
 from edgeq.samples import Samples
-from edgeq.sensitivity import Sensitivity, Table, read
 from edgeq.store import Store
 from edgeq.workers import Workers
 

@@ -9,8 +9,8 @@ import numpy as np
 from graphs import Net
 
 from edgeq.graph import layers, parse
-from edgeq.layerwise import Lesson
-from edgeq.rounding import Moments, Rounded, error, nearest, scales
+from edgeq.ptq.layerwise import Lesson
+from edgeq.ptq.rounding import Moments, Rounded, error, nearest, scales
 
 STEP = 0.05  # that of the grid which the quantized inputs stand on
 

@@ -7,8 +7,8 @@ import pytest
 from graphs import Net
 from lessons import inputs, lesson, lost, near
 
+from edgeq.ptq.rounding import Rounded, limit, objective
 from edgeq.recipes.adaquant_int8 import SHARES, adaquant, descended, narrowed, rescaled
-from edgeq.rounding import Rounded, limit, objective
 
 
 def task(seed: int, channels: int = 1, **options):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from lessons import inputs, lesson, lost, up_or_down
 
+from edgeq.ptq.rounding import Rounded, limit, objective
 from edgeq.recipes.adaround_int8 import adaround, inverse, pull, rectified
-from edgeq.rounding import Rounded, limit, objective
 
 ITERATIONS = 400
 TASKS = range(20)

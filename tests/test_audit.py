@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from graphs import operator, tensor, written
 
-from edgeq.audit import Audit, audit_in, by_chance, constant, drifts, missing_classes, outside, told, warnings
+from edgeq.ptq.audit import (
+    Audit,
+    audit_in,
+    by_chance,
+    constant,
+    drifts,
+    missing_classes,
+    outside,
+    told,
+    warnings,
+)
 
 CLEAN = {"calibration": 200, "distinct": 200, "constant": 0, "evaluation": 1000, "overlap": 0,
          "missing_classes": [], "looked_at": 200, "activations": []}

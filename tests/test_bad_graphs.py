@@ -15,11 +15,11 @@ import pytest
 from graphs import Net, packed, schema
 
 from edgeq.baseline import write_baseline
-from edgeq.calibration import float_outputs, integer_outputs, loss
-from edgeq.equalization import absorbed, balanced, by_weights, equalized
 from edgeq.errors import Refused
 from edgeq.graph import with_own_biases
 from edgeq.interpret import run_litert, run_tflm
+from edgeq.ptq.calibration import float_outputs, integer_outputs, loss
+from edgeq.ptq.equalization import absorbed, balanced, by_weights, equalized
 from edgeq.quantization import notes_in
 from edgeq.recipes import Recipe
 from edgeq.recipes.adaquant_int8 import AdaquantInt8

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from graphs import Net, operator, tensor, written
 
-from edgeq import calibration, quantizer
-from edgeq.calibration import (
+from edgeq.errors import Refused
+from edgeq.ptq import calibration, quantizer
+from edgeq.ptq.calibration import (
     affordable,
     distance,
     entered,
@@ -20,9 +21,8 @@ from edgeq.calibration import (
     proposals,
     ranges,
 )
-from edgeq.errors import Refused
+from edgeq.ptq.ranges import METHODS, ends_by, on_grid
 from edgeq.quantization import Static
-from edgeq.ranges import METHODS, ends_by, on_grid
 
 INT8 = Static(8, "per_channel", {}, ("int8", "int8"))
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from graphs import Net
 
-from edgeq import clipping, quantizer
-from edgeq.calibration import float_outputs, integer_outputs, loss, proposals
-from edgeq.clipping import CLIPS, clipped, mse, octav, percentile
 from edgeq.graph import layers, parse
-from edgeq.layerwise import rounded_in
+from edgeq.ptq import clipping, quantizer
+from edgeq.ptq.calibration import float_outputs, integer_outputs, loss, proposals
+from edgeq.ptq.clipping import CLIPS, clipped, mse, octav, percentile
+from edgeq.ptq.layerwise import rounded_in
+from edgeq.ptq.rounding import nearest, scales
 from edgeq.quantization import Static
-from edgeq.rounding import nearest, scales
 
 CHANCE = np.random.default_rng(0)
 MATRICES = {"normal": CHANCE.normal(size=(1, 2000, 3)), "laplace": CHANCE.laplace(size=(1, 2000, 3)),

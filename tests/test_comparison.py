@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edgeq.comparison import compared, fewer_right, loss, noisier
+from edgeq.judging.paired import Loss
 from edgeq.measurement import value_of
-from edgeq.paired import Loss
 from edgeq.report import Climbed
 from edgeq.store import Store, fill
 

@@ -12,10 +12,10 @@ import yaml
 from conftest import MODEL
 
 from edgeq.interpret import run_litert
+from edgeq.judging.scoring import right_at_first
 from edgeq.recipes.float32 import Float32
 from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.samples import labels_in, samples_in
-from edgeq.scoring import right_at_first
 
 SIZES = {"calibration": 500, "evaluation": 2000, "training": 8000}
 

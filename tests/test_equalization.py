@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from graphs import Net
 
-from edgeq import equalization
-from edgeq.chains import by_row, chains, fan_in, incoming, outgoing
-from edgeq.equalization import (
+from edgeq.graph import layers, parse, settled, values_of
+from edgeq.ptq import equalization
+from edgeq.ptq.chains import by_row, chains, fan_in, incoming, outgoing
+from edgeq.ptq.equalization import (
     CAP,
     HEADROOM,
     WIDEST,
@@ -23,8 +24,7 @@ from edgeq.equalization import (
     high_bias,
     within_cap,
 )
-from edgeq.graph import layers, parse, settled, values_of
-from edgeq.stepping import Steps
+from edgeq.ptq.stepping import Steps
 
 BALANCES = {"weights": by_weights, "per channel": balanced(lambda _: "per_channel"),
             "per tensor": balanced(lambda _: "per_tensor")}

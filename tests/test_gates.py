@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from edgeq.gates import Gate, Verdict, between, percent, rank, rough, shown
+from edgeq.judging.paired import Evidence, Loss, Normal, Share, interval, needed, supported
 from edgeq.measurement import Source, Value, unavailable, value_of
-from edgeq.paired import Evidence, Loss, Normal, Share, interval, needed, supported
 
 
 def judged(metric: str, value: float | None, source: Source = "simulated", **gate: Any) -> Verdict:

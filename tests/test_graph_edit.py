@@ -23,7 +23,7 @@ from edgeq.graph import (
     with_own_biases,
 )
 from edgeq.interpret import run_litert
-from edgeq.stepping import Steps
+from edgeq.ptq.stepping import Steps
 
 FILES = sorted(Path(os.environ.get("EDGEQ_BENCH", "nowhere"), "models").rglob("*.tflite"))
 COMPILED = [file for file in FILES if "_edgetpu_" in file.name]  # hold an operator that only the device has

@@ -9,7 +9,7 @@ import pytest
 from graphs import Net, operator, tensor, written
 
 from edgeq.graph import Layer, layers, parse, values_of
-from edgeq.stepping import Steps
+from edgeq.ptq.stepping import Steps
 
 SAMPLES = 2
 STRIDES = [(1, 1), (2, 1), (3, 2)]

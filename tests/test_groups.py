@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import ConfigError
-from edgeq.groups import Judged, by_group
+from edgeq.judging.groups import Judged, by_group
 from edgeq.measurement import Value, value_of
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import MODEL
 
 from edgeq.errors import Refused
-from edgeq.keras_graph import frozen, legacy
+from edgeq.training.keras_graph import frozen, legacy
 
 IMAGE, SEQUENCE = (12, 12, 3), (16, 8)
 EXACT = 1e-5  # of the largest output: a few roundings of floats, in a deep network

@@ -7,15 +7,15 @@ import pytest
 from graphs import Net
 from lessons import inputs, lesson, lost
 
-from edgeq import quantizer
-from edgeq.calibration import float_outputs, integer_outputs, loss, proposals
 from edgeq.graph import edited, layers, parse, values_of
 from edgeq.interpret import dequantize
-from edgeq.layerwise import better, changes_for, held, learned, moments, rounded_in
+from edgeq.ptq import quantizer
+from edgeq.ptq.calibration import float_outputs, integer_outputs, loss, proposals
+from edgeq.ptq.layerwise import better, changes_for, held, learned, moments, rounded_in
+from edgeq.ptq.rounding import Rounded
+from edgeq.ptq.stepping import Steps
 from edgeq.quantization import Static
 from edgeq.recipes.adaquant_int8 import adaquant
-from edgeq.rounding import Rounded
-from edgeq.stepping import Steps
 
 GRANULARITIES = ["per_channel", "per_tensor"]
 

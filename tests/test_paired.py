@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeq.measurement import unavailable, value_of
-from edgeq.paired import (
+from edgeq.judging.paired import (
     Loss,
     Normal,
     Share,
@@ -21,6 +20,7 @@ from edgeq.paired import (
     needed,
     supported,
 )
+from edgeq.measurement import unavailable, value_of
 
 COUNTS = st.tuples(st.integers(0, 300), st.integers(0, 300), st.integers(0, 3000)).map(
     lambda counts: Loss(counts[0], counts[1], max(1, sum(counts))))

@@ -6,10 +6,10 @@ import demo
 import numpy as np
 import pytest
 
-from edgeq.calibration import float_outputs, loss
-from edgeq.equalization import balanced, by_weights, equalized
 from edgeq.graph import with_own_biases
-from edgeq.posttraining import CLEARLY, Candidate, best
+from edgeq.ptq.calibration import float_outputs, loss
+from edgeq.ptq.equalization import balanced, by_weights, equalized
+from edgeq.ptq.posttraining import CLEARLY, Candidate, best
 from edgeq.quantization import notes_in
 from edgeq.recipes.adaquant_int8 import AdaquantInt8
 from edgeq.recipes.adaround_int8 import AdaroundInt4, AdaroundInt8

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edgeq.interpret import dequantize, quantize
-from edgeq.ranges import (
+from edgeq.ptq.ranges import (
     BINS,
     METHODS,
     average,

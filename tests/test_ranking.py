@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeq.errors import ConfigError
-from edgeq.ranking import Placements, midranks, placements
+from edgeq.judging.ranking import Placements, midranks, placements
 
 
 def test_equal_values_share_their_mean_rank():

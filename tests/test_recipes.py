@@ -19,6 +19,7 @@ from edgeq.frontends.h5 import H5
 from edgeq.frontends.keras import Keras
 from edgeq.graph import Graph, not_integer, parse, read
 from edgeq.interpret import run_litert, run_tflm
+from edgeq.judging.scoring import agreement
 from edgeq.recipes import RECIPES
 from edgeq.recipes.dynamic_int8 import DynamicInt8
 from edgeq.recipes.float16 import Float16
@@ -26,7 +27,6 @@ from edgeq.recipes.float32 import Float32
 from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.recipes.static_int16x8 import StaticInt16x8
 from edgeq.samples import samples_in
-from edgeq.scoring import agreement
 
 CONVERTER = "tflite-converter"
 ENGINES = ["litert-quantizer", CONVERTER]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lessons import inputs, moments
 
-from edgeq.rounding import (
+from edgeq.ptq.rounding import (
     Moments,
     Rounded,
     centred,

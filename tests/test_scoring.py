@@ -9,9 +9,8 @@ import pytest
 
 from edgeq import measurement
 from edgeq.errors import ConfigError, Refused
-from edgeq.measurement import Value
-from edgeq.paired import Loss, Share, interval, mcnemar
-from edgeq.scoring import (
+from edgeq.judging.paired import Loss, Share, interval, mcnemar
+from edgeq.judging.scoring import (
     Scoring,
     agreement,
     anomaly_scores,
@@ -22,6 +21,7 @@ from edgeq.scoring import (
     right_at_first,
     sqnr_db,
 )
+from edgeq.measurement import Value
 
 NONE = np.zeros(0)
 THREE = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.5, 0.5, 0.0]], np.float32)

@@ -17,16 +17,16 @@ from edgeq.baseline import write_baseline
 from edgeq.errors import Refused
 from edgeq.graph import Graph, not_integer, parse, read, settled
 from edgeq.interpret import run_litert, run_tflm
-from edgeq.keeping import able_to, between, ranges_in, with_constants_of, with_movers
+from edgeq.judging.scoring import sqnr_db
 from edgeq.pipeline import load
 from edgeq.plan import Chosen, plan
+from edgeq.ptq.keeping import able_to, between, ranges_in, with_constants_of, with_movers
+from edgeq.ptq.quantizer import can_keep, static
+from edgeq.ptq.sensitivity import FILE
 from edgeq.quantization import Static, notes_in
-from edgeq.quantizer import can_keep, static
 from edgeq.recipes.selective_int8 import SelectiveInt8, compared
 from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.samples import samples_in
-from edgeq.scoring import sqnr_db
-from edgeq.sensitivity import FILE
 from edgeq.store import Store
 
 INT8 = Static(8, "per_channel", {}, ("int8", "int8"))

@@ -17,15 +17,16 @@ from click.testing import CliRunner
 from conftest import MODEL
 from graphs import Net, operator, tensor, written
 
-from edgeq import probing, quantizer
-from edgeq.calibration import proposals
+from edgeq import probing
 from edgeq.cli import cli
 from edgeq.errors import ConfigError
 from edgeq.graph import Graph, Quantization, Tensor, parse, settled, values_of
+from edgeq.judging.scoring import sqnr_db
 from edgeq.probing import Question
+from edgeq.ptq import quantizer
+from edgeq.ptq.calibration import proposals
+from edgeq.ptq.sensitivity import Row, Sensitivity, Table, layers, read, real, sensitivity, spread, write
 from edgeq.quantization import Static
-from edgeq.scoring import sqnr_db
-from edgeq.sensitivity import Row, Sensitivity, Table, layers, read, real, sensitivity, spread, write
 
 INT8 = Static(8, "per_tensor", {}, ("int8", "int8"))
 CHANCE = np.random.default_rng(0)

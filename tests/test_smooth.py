@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeq.baseline import write_baseline
-from edgeq.calibration import float_outputs, integer_outputs, loss
 from edgeq.converter import convert, converter_of
 from edgeq.errors import Refused
-from edgeq.gains import Gain, gains
 from edgeq.graph import Graph, parse, values_of, with_integer_kernels, with_own_factors
 from edgeq.interpret import run_litert, run_tflm
+from edgeq.ptq.calibration import float_outputs, integer_outputs, loss
+from edgeq.ptq.gains import Gain, gains
+from edgeq.ptq.smoothing import smoothed, smoothing
 from edgeq.quantization import notes_in
 from edgeq.recipes.smooth_int8 import SmoothInt8
 from edgeq.recipes.static_int8 import StaticInt8
-from edgeq.smoothing import smoothed, smoothing
 
 TOKENS, WIDTH, CLASSES = 6, 16, 5
 OUTLIERS = [3, 9]

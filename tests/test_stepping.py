@@ -12,7 +12,7 @@ from graphs import Net, noise, operator, tensor, written
 from edgeq.errors import Refused
 from edgeq.graph import Change, parse
 from edgeq.interpret import run_litert
-from edgeq.stepping import Steps
+from edgeq.ptq.stepping import Steps
 
 REAL = ["kws_ref_model", "ad01_fp32", "hello_world_int8", "str_ww_ref_model", "trained_lstm_int8",
         "keras_lstm_mnist_ptq__2021-07-26", "vww_96_float"]

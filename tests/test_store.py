@@ -33,7 +33,7 @@ from edgeq.frontends.tflite import Tflite
 from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.runners.host import Host
 from edgeq.runners.tflm import Tflm
-from edgeq.scoring import Scoring
+from edgeq.judging.scoring import Scoring
 from edgeq.store import task_of
 steps = {"convert": Tflite().convert, "quantize": StaticInt8().quantize, "compile": Litert().compile,
          "run": Host().run, "run in tflm": Tflm().run, "score": Scoring().measure}

@@ -15,11 +15,11 @@ from conftest import ROOT
 from edgeq.backends.vela import Vela, split, stated
 from edgeq.errors import ToolError
 from edgeq.interpret import run_litert
+from edgeq.judging.scoring import agreement
 from edgeq.program import costs_in, notice_in, runnable_in
 from edgeq.recipes import RECIPES
 from edgeq.recipes.float32 import Float32
 from edgeq.samples import samples_in
-from edgeq.scoring import agreement
 from edgeq.target import all_of, find, known
 
 TARGETS = sorted(path.parent.name for path in ROOT.glob("targets/*/target.yaml"))

@@ -30,9 +30,9 @@ from edgeq.recipes.clustered_int8 import ClusteredInt8
 from edgeq.recipes.pruned_int8 import PrunedInt8
 from edgeq.recipes.qat_int8 import QatInt8
 from edgeq.store import Store, fill
-from edgeq.training import KEPT, Schedule, Stage, Standing, ends_in, held_back, lessons, train
-from edgeq.training_int8 import Trained
-from edgeq.training_qat import aware
+from edgeq.training.aware import aware
+from edgeq.training.fitting import KEPT, Schedule, Stage, Standing, ends_in, held_back, lessons, train
+from edgeq.training.int8 import Trained
 
 IMAGE, CLASSES = (10, 10, 4), 4
 FAST = {"epochs": 2, "learning_rate": 0.01, "batch_size": 8}

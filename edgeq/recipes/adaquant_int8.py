@@ -19,16 +19,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from edgeq import quantizer
 from edgeq.arrays import Array, Floats
-from edgeq.calibration import distance
 from edgeq.graph import Layer, layers
-from edgeq.layerwise import Lesson
-from edgeq.posttraining import foundations, given, write_best
+from edgeq.ptq import quantizer
+from edgeq.ptq.calibration import distance
+from edgeq.ptq.layerwise import Lesson
+from edgeq.ptq.posttraining import foundations, given, write_best
+from edgeq.ptq.ranges import Choice, Range, minmax, on_grid
+from edgeq.ptq.rounding import Rounded, limit, objective
+from edgeq.ptq.stepping import Steps
 from edgeq.quantization import FullInteger
-from edgeq.ranges import Choice, Range, minmax, on_grid
-from edgeq.rounding import Rounded, limit, objective
-from edgeq.stepping import Steps
 
 SAMPLES = 32  # on which the ranges of activations are tried
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6)

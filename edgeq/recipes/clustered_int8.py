@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from edgeq.training_int8 import Trained, quantize_aware, quantize_calibrated, school
-from edgeq.training_qat import refusals, see_some
+from edgeq.training.aware import refusals, see_some
+from edgeq.training.int8 import Trained, quantize_aware, quantize_calibrated, school
 
 CLUSTERED = frozenset({"Conv2D", "Dense"})  # what both clustering and its keeping in QAT know
 Clusters = Annotated[int, msgspec.Meta(ge=2, le=256)]

@@ -8,7 +8,7 @@ Correction", arXiv 1906.04721):
     c_i = max(0, mean_i - 3 std_i)   b1 - c, b2 + W2 c
     b <- b + E[x W] - E[z W~]        x the layer's float inputs, z its quantized ones
 
-The formulas stand in equalization.py and rounding.py.
+The formulas stand in ptq/equalization.py and ptq/rounding.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeq import quantizer
-from edgeq.posttraining import foundations, given, write_best
+from edgeq.ptq import quantizer
+from edgeq.ptq.posttraining import foundations, given, write_best
+from edgeq.ptq.ranges import Choice
 from edgeq.quantization import FullInteger
-from edgeq.ranges import Choice
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from edgeq import quantizer
 from edgeq.arrays import Array, Floats
-from edgeq.layerwise import Lesson
-from edgeq.posttraining import improved
+from edgeq.ptq import quantizer
+from edgeq.ptq.layerwise import Lesson
+from edgeq.ptq.posttraining import improved
+from edgeq.ptq.ranges import Choice
+from edgeq.ptq.rounding import Rounded, damped, limit
 from edgeq.quantization import FullInteger
-from edgeq.ranges import Choice
-from edgeq.rounding import Rounded, damped, limit
 
 
 @dataclass(frozen=True)

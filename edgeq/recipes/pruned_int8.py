@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgeq.errors import ConfigError
-from edgeq.training_int8 import Trained, quantize_aware, quantize_calibrated, school
-from edgeq.training_qat import refusals, see_some
+from edgeq.training.aware import refusals, see_some
+from edgeq.training.int8 import Trained, quantize_aware, quantize_calibrated, school
 
 PRUNED = frozenset({"Conv2D", "Dense"})  # what both pruning and its keeping in QAT know
 OFTEN = 100  # steps after which the smallest are looked for again

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeq.training_int8 import Trained, quantize_aware, school
+from edgeq.training.int8 import Trained, quantize_aware, school
 
 
 @dataclass(frozen=True)

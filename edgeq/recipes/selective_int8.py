@@ -1,7 +1,7 @@
 """selective-int8: the layers that lose most by quantization stay more precise, all others are int8.
 
 A layer is the more sensitive, the more noise it brings into the model's output y when it alone is
-quantized (sensitivity.py):
+quantized (ptq/sensitivity.py):
 
     S = 10 log10(sum y^2 / sum (y - y_alone)^2)
 
@@ -19,14 +19,14 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 import numpy as np
 
-from edgeq import quantizer
 from edgeq.errors import Refused
 from edgeq.graph import parse
-from edgeq.keeping import Kept, able_to, keeping
-from edgeq.posttraining import Candidate, Given, best, given, write_best
+from edgeq.ptq import quantizer
+from edgeq.ptq.keeping import Kept, able_to, keeping
+from edgeq.ptq.posttraining import Candidate, Given, best, given, write_best
+from edgeq.ptq.ranges import Choice
+from edgeq.ptq.sensitivity import Row, Table, sensitivity, write
 from edgeq.quantization import DETAILS, KEPT, FullInteger, KeptAs, note
-from edgeq.ranges import Choice
-from edgeq.sensitivity import Row, Table, sensitivity, write
 
 SMALL = 0.1  # dB
 

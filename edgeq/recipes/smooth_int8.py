@@ -7,7 +7,7 @@ Language Models", arXiv 2211.10438):
 
 for each channel j between a normalization and the dense layers that read it; all of them, queries, keys
 and values, share one s. The larger alpha, the more of the difficulty goes to the weights. The
-formulas stand in smoothing.py, and in gains.py which normalizations they hold for.
+formulas stand in ptq/smoothing.py, and in ptq/gains.py which normalizations they hold for.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from edgeq import quantizer
-from edgeq.posttraining import best, given, write_best
+from edgeq.ptq import quantizer
+from edgeq.ptq.posttraining import best, given, write_best
+from edgeq.ptq.ranges import Choice
+from edgeq.ptq.smoothing import Smoothed, smoothed
 from edgeq.quantization import FullInteger
-from edgeq.ranges import Choice
-from edgeq.smoothing import Smoothed, smoothed
 
 ALPHAS = 0.5, 0.25, 0.75
 SURELY = 0.7  # of the plain model's loss: smoothed channels fill their grids, what exceeds them is clipped

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeq import quantizer
-from edgeq.posttraining import given
+from edgeq.ptq import quantizer
+from edgeq.ptq.posttraining import given
+from edgeq.ptq.ranges import Choice
 from edgeq.quantization import FullInteger, write_static
-from edgeq.ranges import Choice
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeq import engines
+from edgeq.ptq.ranges import Choice
 from edgeq.quantization import FullInteger, write_static
-from edgeq.ranges import Choice
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from itertools import islice
 import numpy as np
 
 from edgeq.arrays import Array, Floats
-from edgeq.chains import NONE, PASSING, RELU, by_row, fan_in, incoming
 from edgeq.graph import Graph, Layer, Operator, Tensor, layers
+from edgeq.ptq.chains import NONE, PASSING, RELU, by_row, fan_in, incoming
 
 SUMS = ("ADD", "SUB")
 THROUGH = PASSING - {"RELU6"} | {"SLICE", "STRIDED_SLICE"}

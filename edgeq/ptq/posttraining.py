@@ -11,15 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeq import baseline, quantizer
+from edgeq import baseline
 from edgeq.arrays import Array, Floats
-from edgeq.calibration import Ranges, float_outputs, loss, ranges
-from edgeq.clipping import clipped
-from edgeq.equalization import absorbed, balanced, by_weights, equalized
 from edgeq.graph import with_integer_kernels, with_own_biases
-from edgeq.layerwise import Learn, learned
+from edgeq.ptq import quantizer
+from edgeq.ptq.calibration import Ranges, float_outputs, loss, ranges
+from edgeq.ptq.clipping import clipped
+from edgeq.ptq.equalization import absorbed, balanced, by_weights, equalized
+from edgeq.ptq.layerwise import Learn, learned
+from edgeq.ptq.ranges import Choice
 from edgeq.quantization import Static, note, write_static
-from edgeq.ranges import Choice
 from edgeq.samples import samples_in
 
 NONE: Ranges = {}

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from edgeq import quantizer
-from edgeq.calibration import MOVED, Ranges, proposals
 from edgeq.graph import BORDER, Change, Graph, edited, parse, values_of
-from edgeq.posttraining import Candidate, Given
+from edgeq.ptq import quantizer
+from edgeq.ptq.calibration import MOVED, Ranges, proposals
+from edgeq.ptq.posttraining import Candidate, Given
+from edgeq.ptq.ranges import Range
 from edgeq.quantization import KeptAs
-from edgeq.ranges import Range
 
 CALLER = -1
 

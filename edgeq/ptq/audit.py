@@ -18,8 +18,8 @@ from edgeq.arrays import Array, Floats
 from edgeq.baseline import NAME
 from edgeq.errors import Refused
 from edgeq.program import OUTPUTS
+from edgeq.ptq.stepping import Steps
 from edgeq.samples import Labels, contents, labels_in, samples_in, shared_by
-from edgeq.stepping import Steps
 
 AUDIT = "audit.json"
 FEW, VERY_FEW = 100, 20  # distinct samples: 100 to 500 are usual (TFLite's guide to full integers)

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.arrays import Array, Floats
-from edgeq.equalization import WIDEST, alike
-from edgeq.gains import Gain, gains, repeated
 from edgeq.graph import Change, edited, parse, values_of, with_own_factors
-from edgeq.stepping import Steps
+from edgeq.ptq.equalization import WIDEST, alike
+from edgeq.ptq.gains import Gain, gains, repeated
+from edgeq.ptq.stepping import Steps
 
 
 @dataclass(frozen=True, eq=False)

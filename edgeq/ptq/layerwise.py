@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from edgeq.arrays import Array, Floats
-from edgeq.calibration import entered
 from edgeq.graph import Change, Layer, Quantization, edited, layers, values_of
 from edgeq.interpret import dequantize
-from edgeq.rounding import Moments, Rounded, corrected, error
-from edgeq.stepping import Steps
+from edgeq.ptq.calibration import entered
+from edgeq.ptq.rounding import Moments, Rounded, corrected, error
+from edgeq.ptq.stepping import Steps
 
 BITS = {"INT8": 8, "INT4": 4}
 ROWS = 4096  # positions whose products are taken at once

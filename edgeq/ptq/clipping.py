@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from edgeq.arrays import Array, Floats
-from edgeq.calibration import FEWEST, affordable, distance, float_outputs
 from edgeq.graph import Change, Layer, edited, layers, parse, values_of
-from edgeq.layerwise import BITS, changes_for, rounded_in
-from edgeq.ranges import PERCENTILE, Choice
-from edgeq.rounding import Rounded, limit, nearest
-from edgeq.stepping import Steps
+from edgeq.ptq.calibration import FEWEST, affordable, distance, float_outputs
+from edgeq.ptq.layerwise import BITS, changes_for, rounded_in
+from edgeq.ptq.ranges import PERCENTILE, Choice
+from edgeq.ptq.rounding import Rounded, limit, nearest
+from edgeq.ptq.stepping import Steps
 
 STEPS = np.linspace(1.0, 0.3, 36)
 NEWTON = 20

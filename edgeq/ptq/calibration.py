@@ -16,8 +16,8 @@ from edgeq.arrays import Array, Floats
 from edgeq.errors import Refused
 from edgeq.graph import Operator, Tensor, macs, parse
 from edgeq.interpret import dequantize, quantize
-from edgeq.ranges import METHODS, Choice, Method, Range, ends_by, on_grid
-from edgeq.stepping import Steps
+from edgeq.ptq.ranges import METHODS, Choice, Method, Range, ends_by, on_grid
+from edgeq.ptq.stepping import Steps
 
 Ranges = Mapping[str, Range]
 FIXED = frozenset({"SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH", "L2_NORMALIZATION"})

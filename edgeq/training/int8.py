@@ -16,11 +16,11 @@ import msgspec
 
 from edgeq import converter
 from edgeq.arrays import Array
-from edgeq.keras_graph import frozen, legacy
 from edgeq.quantization import BorderType, Granularity, Static, Weighted, note, write_static
 from edgeq.samples import choose, samples_in
-from edgeq.training import Lessons, Schedule, Stage, lessons, train
-from edgeq.training_qat import SAMPLES, Preserved, aware
+from edgeq.training.aware import SAMPLES, Preserved, aware
+from edgeq.training.fitting import Lessons, Schedule, Stage, lessons, train
+from edgeq.training.keras_graph import frozen, legacy
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]

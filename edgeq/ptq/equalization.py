@@ -21,10 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from edgeq.arrays import Array, Floats
-from edgeq.chains import RELU, Pair, by_row, chains, incoming, outgoing
 from edgeq.graph import Change, Tensor, edited, parse, values_of
+from edgeq.ptq.chains import RELU, Pair, by_row, chains, incoming, outgoing
+from edgeq.ptq.stepping import Steps
 from edgeq.quantization import Granularity
-from edgeq.stepping import Steps
 
 VALID = 1  # of schema.fbs: Padding
 CAP = 6.0

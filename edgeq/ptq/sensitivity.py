@@ -20,15 +20,16 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from edgeq import progress, quantizer
+from edgeq import progress
 from edgeq.arrays import Array, Floats
-from edgeq.calibration import FEWEST, MOVED, affordable, entered, float_outputs
 from edgeq.graph import BORDER, Change, Graph, Operator, Quantization, Tensor, values_of
 from edgeq.interpret import dequantize, quantize
-from edgeq.posttraining import given
+from edgeq.judging.scoring import sqnr_db
+from edgeq.ptq import quantizer
+from edgeq.ptq.calibration import FEWEST, MOVED, affordable, entered, float_outputs
+from edgeq.ptq.posttraining import given
+from edgeq.ptq.stepping import Steps
 from edgeq.quantization import Granularity, Static
-from edgeq.scoring import sqnr_db
-from edgeq.stepping import Steps
 
 FILE = "sensitivity.json"
 NONE: Mapping[int, Array] = {}

@@ -1,6 +1,6 @@
 """The default engine: a float .tflite through litert-quantizer. Needs no TensorFlow.
 
-Ranges come from outside (calibration.py). The library's own calibrator keeps a moving average,
+Ranges come from outside (ptq/calibration.py). The library's own calibrator keeps a moving average,
 which clips outliers and loses points where they matter (8.6 points of AUC on MLPerf Tiny's anomaly
 detection).
 """
@@ -17,8 +17,8 @@ import numpy as np
 from edgeq.arrays import Floats
 from edgeq.errors import Refused
 from edgeq.graph import parse, settled
+from edgeq.ptq.ranges import Range
 from edgeq.quantization import NARROW, Granularity, KeptAs, Static
-from edgeq.ranges import Range
 
 NAME = "litert-quantizer"
 SPELLED_OTHERWISE = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}

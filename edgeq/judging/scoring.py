@@ -16,11 +16,11 @@ import numpy as np
 from edgeq import measurement
 from edgeq.arrays import Array, Floats
 from edgeq.errors import ConfigError, Refused
-from edgeq.groups import Judged, by_group, unscored
+from edgeq.judging.groups import Judged, by_group, unscored
+from edgeq.judging.paired import Evidence, Loss, Normal, Share, supported
+from edgeq.judging.ranking import placements
 from edgeq.measurement import Value, value_of
-from edgeq.paired import Evidence, Loss, Normal, Share, supported
 from edgeq.program import OUTPUTS
-from edgeq.ranking import placements
 from edgeq.samples import Labels, groups_in, labels_in, samples_in
 from edgeq.user_code import imported
 

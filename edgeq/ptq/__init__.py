@@ -1,0 +1,1 @@
+"""Post-training quantization: ranges, edits of the float graph, layers learnt, and what stays precise."""

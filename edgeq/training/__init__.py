@@ -1,0 +1,1 @@
+"""Quantization while training: Keras models made to feel it, by TF-MOT."""
