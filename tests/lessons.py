@@ -10,7 +10,7 @@ from graphs import Net
 
 from edgeq.graph import layers, parse
 from edgeq.ptq.layerwise import Lesson
-from edgeq.ptq.rounding import Moments, Rounded, error, nearest, scales
+from edgeq.ptq.rounding import Means, Moments, Rounded, error, nearest, scales
 
 STEP = 0.05  # that of the grid which the quantized inputs stand on
 
@@ -26,8 +26,9 @@ def inputs(width: int, seed: int, count: int = 400) -> tuple[np.ndarray, np.ndar
 def moments(x: np.ndarray, z: np.ndarray) -> Moments:
     """Those of inputs (count, width), of one group."""
     count = len(x)
-    return Moments(*(np.asarray(each, np.float32)[None] for each in (
-        z.T @ z / count, z.T @ x / count, z.mean(axis=0, keepdims=True), x.mean(axis=0, keepdims=True))))
+    quantized, crossed, *both = (np.asarray(each, np.float32)[None] for each in (
+        z.T @ z / count, z.T @ x / count, z.mean(axis=0, keepdims=True), x.mean(axis=0, keepdims=True)))
+    return Moments(quantized, crossed, Means(*both))
 
 
 def lesson(matrix, x, z, bits: int = 4, granularity="per_channel") -> Lesson:

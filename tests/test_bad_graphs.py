@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import Net, packed, schema
+from outputs import float_outputs, integer_outputs
 
 from edgeq.baseline import write_baseline
 from edgeq.errors import Refused
 from edgeq.graph import with_own_biases
 from edgeq.interpret import run_litert, run_tflm
-from edgeq.ptq.calibration import float_outputs, integer_outputs, loss
+from edgeq.ptq.aims import aim
 from edgeq.ptq.equalization import absorbed, balanced, by_weights, equalized
 from edgeq.quantization import notes_in
 from edgeq.recipes import Recipe
@@ -316,9 +317,9 @@ def test_a_recipe_is_no_worse_than_plain_and_gives_the_same_bytes_again(workshop
     plain = StaticInt8(recipe.granularity, range="minmax")
     made = {kind: (place.made(each, kind) / "model.tflite").read_bytes()
             for kind, each in (("plain", plain), ("once", recipe), ("again", recipe))}
-    wanted = float_outputs(place.baseline, place.samples)
+    goal = aim(place.baseline, place.samples)
     assert made["once"] == made["again"]
-    assert loss(made["once"], place.samples, wanted) <= loss(made["plain"], place.samples, wanted)
+    assert goal.loss(made["once"], place.samples) <= goal.loss(made["plain"], place.samples)
 
 
 @pytest.mark.parametrize("name", ["static", "adaround", "adaquant"])

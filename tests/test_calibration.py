@@ -8,19 +8,12 @@ import itertools
 import numpy as np
 import pytest
 from graphs import Net, operator, tensor, written
+from outputs import float_outputs
 
 from edgeq.errors import Refused
 from edgeq.ptq import calibration, quantizer
-from edgeq.ptq.calibration import (
-    affordable,
-    distance,
-    entered,
-    float_outputs,
-    integer_outputs,
-    loss,
-    proposals,
-    ranges,
-)
+from edgeq.ptq.aims import aim
+from edgeq.ptq.calibration import affordable, proposals, ranges
 from edgeq.ptq.ranges import METHODS, ends_by, on_grid
 from edgeq.quantization import Static
 
@@ -61,11 +54,11 @@ def compared(request) -> dict[str, float]:
     """The loss of each choice on one network with one kind of samples."""
     kind, seed = request.param
     baseline, samples = convolved(seed).file(), seen(kind)
-    wanted = float_outputs(baseline, samples)
+    goal = aim(baseline, samples)
     build = functools.partial(quantized, baseline)
     made = {choice: build(ranges(baseline, samples, choice, build))
             for choice in ("minmax", "average", "auto")}
-    return {choice: loss(content, samples, wanted) for choice, content in made.items()}
+    return {choice: goal.loss(content, samples) for choice, content in made.items()}
 
 
 def test_auto_is_no_worse_than_the_better_of_the_plain_methods(compared):
@@ -76,8 +69,8 @@ def test_neither_of_the_plain_methods_is_always_the_better():
     found = set()
     for kind in KINDS:
         baseline, samples = convolved().file(), seen(kind)
-        wanted = float_outputs(baseline, samples)
-        losses = [loss(quantized(baseline, proposals(baseline, samples, (method,))[method]), samples, wanted)
+        goal = aim(baseline, samples)
+        losses = [goal.loss(quantized(baseline, proposals(baseline, samples, (method,))[method]), samples)
                   for method in ("minmax", "average")]
         found.add(losses[0] < losses[1])
     assert found == {True, False}
@@ -94,7 +87,7 @@ def test_one_method_gives_every_activation_its_own_range(method):
 
 def test_auto_lets_what_only_moves_values_or_has_a_grid_of_its_own_be(monkeypatch):
     monkeypatch.setattr(calibration, "CLEARLY", np.inf)
-    baseline, samples = convolved().file(), seen("a value far off")
+    baseline, samples = convolved().file(), seen("larger samples at the end")
     found = ranges(baseline, samples, "auto", functools.partial(quantized, baseline))
     plain = proposals(baseline, samples, ("minmax",))["minmax"]
     for moved in ("value2", "value3", "value5"):
@@ -102,17 +95,17 @@ def test_auto_lets_what_only_moves_values_or_has_a_grid_of_its_own_be(monkeypatc
     assert any(found[free] != plain[free] for free in ("in", "value0", "value1", "value4"))
 
 
-def test_auto_gives_a_tensor_the_range_that_moves_the_outputs_least(monkeypatch):
+def test_auto_gives_a_tensor_the_range_that_moves_the_scores_least(monkeypatch):
     monkeypatch.setattr(calibration, "CLEARLY", np.inf)
     net = Net((1, 4))
     net.dense("in", net.drawn(3, 4))
     baseline = net.file()
     samples = np.random.default_rng(2).standard_t(3, size=(16, 4)).astype(np.float32)
     found = ranges(baseline, samples, "auto", functools.partial(quantized, baseline))
-    wanted = float_outputs(baseline, samples)
+    goal = aim(baseline, samples)
 
     def moved(ends) -> float:
-        return distance(float_outputs(baseline, on_grid(samples, ends)), wanted)
+        return goal.distance(float_outputs(baseline, on_grid(samples, ends)))
 
     assert moved(found["in"]) <= 1.1 * min(moved(ends_by(method, samples)) for method in METHODS)
 
@@ -146,18 +139,3 @@ def test_a_model_is_refused_by_its_first_tensor_that_is_not_finite():
     net.add("TANH", net.add("LOG", net.add("NEG", "in", (1, 4)), (1, 4)), (1, 4))
     with pytest.raises(Refused, match="gives NaN or infinity in 'value1'"):
         ranges(net.file(), np.ones((3, 4), np.float32), "auto", bytes)
-
-
-def test_outputs_of_an_integer_model_are_floats_on_the_grid_of_its_output():
-    baseline, samples = convolved().file(), seen("even")
-    content = quantized(baseline, proposals(baseline, samples, ("minmax",))["minmax"])
-    wanted, outputs = float_outputs(baseline, samples), integer_outputs(content, samples)
-    assert outputs.shape == wanted.shape == (24, 1, 4)
-    np.testing.assert_allclose(outputs * 256, np.round(outputs * 256), atol=1e-4)
-    assert loss(content, samples, wanted) == pytest.approx(np.mean((outputs - wanted) ** 2))
-    assert entered(content, samples).dtype == np.int8
-
-
-def test_what_is_no_number_is_infinitely_far_away():
-    assert distance(np.float32([1, np.nan]), np.float32([1, 2])) == np.inf
-    assert distance(np.float32([1, 4]), np.float32([1, 2])) == 2

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from graphs import Net
+from outputs import integer_outputs
 
 from edgeq.graph import layers, parse
 from edgeq.ptq import clipping, quantizer
-from edgeq.ptq.calibration import float_outputs, integer_outputs, loss, proposals
+from edgeq.ptq.aims import aim
+from edgeq.ptq.calibration import proposals
 from edgeq.ptq.clipping import CLIPS, clipped, mse, octav, percentile
 from edgeq.ptq.layerwise import rounded_in
 from edgeq.ptq.rounding import nearest, scales
@@ -100,10 +102,10 @@ def test_a_choice_that_clips_weights_does_so_in_every_layer(choice):
 def test_auto_clips_where_that_moves_the_outputs_least():
     content, samples = network()
     made = quantized(content, samples)
-    wanted = float_outputs(content, samples)
+    goal = aim(content, samples)
 
     def off(choice: str) -> float:
-        return loss(clipped(content, made, samples, choice), samples, wanted)
+        return goal.loss(clipped(content, made, samples, choice), samples)
 
     assert off("auto") <= 1.02 * min(off(choice) for choice in ("minmax", *CLIPS))
 

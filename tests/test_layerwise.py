@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from graphs import Net
 from lessons import inputs, lesson, lost
+from outputs import float_outputs, integer_outputs
 
 from edgeq.graph import edited, layers, parse, values_of
 from edgeq.interpret import dequantize
 from edgeq.ptq import quantizer
-from edgeq.ptq.calibration import float_outputs, integer_outputs, loss, proposals
+from edgeq.ptq.aims import aim
+from edgeq.ptq.calibration import proposals
 from edgeq.ptq.layerwise import better, changes_for, held, learned, moments, rounded_in
 from edgeq.ptq.rounding import Rounded
 from edgeq.ptq.stepping import Steps
@@ -51,14 +53,14 @@ def test_moments_are_those_of_all_patches_in_steps_of_the_inputs_grid():
     grid = theirs.source.grid
     integers = np.random.default_rng(2).integers(-128, 128, (9, *theirs.source.shape)).astype(np.int8)
     values = np.random.default_rng(3).normal(size=(9, *ours.source.shape)).astype(np.float32)
-    found = moments(ours, (values, integers), grid, np.array([1, 4, 5]))
-    x, z = (np.concatenate([ours.patches(each[i] / grid.scales[0]) for i in (1, 4, 5)], axis=1)
+    found = moments(ours, (values, integers), grid)
+    x, z = (np.concatenate([ours.patches(each[i] / grid.scales[0]) for i in range(9)], axis=1)
             for each in (values, dequantize(integers, grid)))
     count = x.shape[1]
     np.testing.assert_allclose(found.quantized, np.swapaxes(z, 1, 2) @ z / count, rtol=1e-4)
     np.testing.assert_allclose(found.crossed, np.swapaxes(z, 1, 2) @ x / count, rtol=1e-3, atol=1e-2)
-    np.testing.assert_allclose(found.means[:, 0], z.mean(axis=1), rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(found.float_means[:, 0], x.mean(axis=1), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.means.quantized[:, 0], z.mean(axis=1), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.means.floats[:, 0], x.mean(axis=1), rtol=1e-3, atol=1e-3)
 
 
 def test_few_samples_teach_and_judge_at_once_and_of_many_every_fourth_judges():
@@ -161,7 +163,7 @@ def test_what_is_learnt_comes_closer_to_the_float_model(granularity):
     after = learned(content, made, samples, adaquant)
     fresh = np.random.default_rng(9).normal(size=(40, 6, 6, 3)).astype(np.float32)
     for given in (samples, fresh):
-        losses = [loss(each, given, float_outputs(content, given)) for each in (made, after)]
+        losses = [aim(content, given).loss(each, given) for each in (made, after)]
         assert losses[1] < 0.7 * losses[0]
     assert layer_weights(after) != layer_weights(made)
     assert learned(content, made, samples, adaquant) == after

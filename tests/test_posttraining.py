@@ -5,9 +5,10 @@ from __future__ import annotations
 import demo
 import numpy as np
 import pytest
+from outputs import float_outputs
 
 from edgeq.graph import with_own_biases
-from edgeq.ptq.calibration import float_outputs, loss
+from edgeq.ptq.aims import aim
 from edgeq.ptq.equalization import balanced, by_weights, equalized
 from edgeq.ptq.posttraining import CLEARLY, Candidate, best
 from edgeq.quantization import notes_in
@@ -33,11 +34,11 @@ def calibration(store) -> np.ndarray:
 @pytest.fixture(scope="module")
 def lost(store, float_model, calibration):
     """The loss on the calibration samples of what a recipe makes of the demo."""
-    wanted = float_outputs(float_model, calibration)
+    goal = aim(float_model, calibration)
 
     def found(recipe) -> float:
         content = (store.path(demo.quantized(store, recipe)) / "model.tflite").read_bytes()
-        return loss(content, calibration, wanted)
+        return goal.loss(content, calibration)
 
     return found
 

@@ -7,6 +7,7 @@ import pytest
 from lessons import inputs, moments
 
 from edgeq.ptq.rounding import (
+    Means,
     Moments,
     Rounded,
     centred,
@@ -74,7 +75,7 @@ def test_a_corrected_bias_makes_the_mean_of_every_output_that_of_the_float_layer
     x, z = inputs(2, seed=2)
     real = nearest(MATRIX, np.float32([[[0.7]]]), 4).real
     bias = np.float32([[[0.5, -1]]])
-    moved = corrected(bias, real, MATRIX, moments(x, z))
+    moved = corrected(bias, real, MATRIX, moments(x, z).means)
     wanted = (x @ MATRIX[0] + bias[0]).mean(axis=0)
     np.testing.assert_allclose((z @ real[0] + moved[0]).mean(axis=0), wanted, atol=1e-5)
 
@@ -99,7 +100,7 @@ def flat(value: float, size: int = 3) -> Moments:
     """Those of inputs that are always `value`, in float32 as it was left."""
     ones = np.ones((1, size, size), np.float32)
     row = np.full((1, 1, size), value, np.float32)
-    return Moments(np.float32(value**2) * ones, np.float32(value**2) * ones, row, row)
+    return Moments(np.float32(value**2) * ones, np.float32(value**2) * ones, Means(row, row))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 254.3, 1e-6, 1e6])

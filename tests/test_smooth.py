@@ -11,13 +11,14 @@ import pytest
 from graphs import ACTIVATIONS, Net
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from outputs import float_outputs, integer_outputs
 
 from edgeq.baseline import write_baseline
 from edgeq.converter import convert, converter_of
 from edgeq.errors import Refused
 from edgeq.graph import Graph, parse, values_of, with_integer_kernels, with_own_factors
 from edgeq.interpret import run_litert, run_tflm
-from edgeq.ptq.calibration import float_outputs, integer_outputs, loss
+from edgeq.ptq.aims import aim
 from edgeq.ptq.gains import Gain, gains
 from edgeq.ptq.smoothing import smoothed, smoothing
 from edgeq.quantization import notes_in
@@ -413,8 +414,8 @@ def test_a_normalization_behind_the_sum_is_left_and_said_so(transformer, quantiz
     made = [quantized(recipe(range="minmax"), baseline, samples, recipe.__name__)
             for recipe in (StaticInt8, SmoothInt8)]
     assert made[1][1][0] == "1 of 2 normalizations smoothed, 1 left, read by ADD as well"
-    wanted = float_outputs((baseline / "baseline.tflite").read_bytes(), samples)
-    plain, smooth = (loss(file.read_bytes(), samples, wanted) for file, _ in made)
+    goal = aim((baseline / "baseline.tflite").read_bytes(), samples)
+    plain, smooth = (goal.loss(file.read_bytes(), samples) for file, _ in made)
     assert smooth <= plain
 
 

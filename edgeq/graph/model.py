@@ -9,6 +9,9 @@ import numpy as np
 
 from edgeq.arrays import Bytes, Floats, Integers
 
+FLATTENED = frozenset({"SOFTMAX", "LOGISTIC"})
+CARRIED = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE"})  # the same values, put otherwise
+
 
 @dataclass(frozen=True, eq=False)
 class Quantization:
@@ -114,6 +117,16 @@ class Graph:
             for tensor in dict.fromkeys(operator.inputs):
                 found.setdefault(tensor, []).append(operator)
         return found
+
+    @property
+    def scores(self) -> tuple[Tensor, str]:
+        """What a last softmax or sigmoid reads, and that operator's name; else the output, and nothing."""
+        writers, place = self.producers(), self.outputs[0]
+        while (writer := writers.get(place)) and writer.name in CARRIED | FLATTENED:
+            place = writer.inputs[0]
+            if writer.name in FLATTENED:
+                return self.tensors[place], writer.name
+        return self.tensors[self.outputs[0]], ""
 
     def activations(self) -> Iterator[Tensor]:
         """The tensors that operators or the caller write at run time."""

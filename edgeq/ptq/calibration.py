@@ -1,21 +1,21 @@
-"""Which range each activation gets: by one method for all, or by what each does to the outputs.
+"""Which range each activation gets: by one method for all, or by what each does to the scores.
 
 `auto` gives a tensor at a time each range that the methods propose, runs the rest of the float
-model, and keeps the range that moves the outputs least. That looks at one tensor alone; so the
+model, and keeps the range that moves its scores least. That looks at one tensor alone; so the
 integer model with these ranges is then held against those with the plain methods, and the one that
-comes closest to the float outputs is taken. All of it sees calibration samples and nothing else.
+comes closest to the float scores is taken. All of it sees calibration samples and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edgeq.arrays import Array, Floats
+from edgeq.arrays import Array
 from edgeq.errors import Refused
 from edgeq.graph import Operator, Tensor, macs, parse
-from edgeq.interpret import dequantize, quantize
+from edgeq.ptq.aims import aim
 from edgeq.ptq.ranges import METHODS, Choice, Method, Range, ends_by, on_grid
 from edgeq.ptq.stepping import Steps
 
@@ -43,12 +43,14 @@ def ranges(baseline: bytes, samples: Array, choice: Choice, build: Build) -> Ran
     """
     if choice != "auto":
         return proposals(baseline, samples, (choice,))[choice]
-    plain = proposals(baseline, samples, PLAIN)
-    tried = [plain[method] for method in PLAIN]
-    if (count := affordable(baseline, len(samples))) >= FEWEST:
-        tried.append(_one_by_one(baseline, samples, count))
-    wanted = float_outputs(baseline, samples)
-    losses = [loss(build(each), samples, wanted) for each in tried]
+    count = affordable(baseline, len(samples))
+    methods = tuple(METHODS) if count >= FEWEST else PLAIN
+    proposed = proposals(baseline, samples, methods)
+    tried = [proposed[method] for method in PLAIN]
+    if methods != PLAIN:
+        tried.append(_one_by_one(baseline, samples[:count], [proposed[method] for method in methods]))
+    goal = aim(baseline, samples)
+    losses = [goal.loss(build(each), samples) for each in tried]
     plainest = int(np.argmin(losses[: len(PLAIN)]))
     return tried[-1] if losses[-1] < CLEARLY * losses[plainest] else tried[plainest]
 
@@ -70,49 +72,18 @@ def affordable(baseline: bytes, count: int) -> int:
     return min(count, SAMPLES, int(EFFORT / work))
 
 
-def float_outputs(baseline: bytes, samples: Array) -> Floats:
-    """The float model's outputs (n, *shape)."""
-    outputs: Floats = Steps(baseline, samples).rest()
-    return outputs
-
-
-def integer_outputs(content: bytes, samples: Array) -> Floats:
-    """The outputs (n, *shape) of a quantized model for float `samples`, as floats again."""
-    graph = parse(content, "the model")
-    outputs = Steps(content, entered(content, samples)).rest()
-    return dequantize(outputs, graph.tensors[graph.outputs[0]].quantization)
-
-
-def entered(content: bytes, samples: Array) -> Array:
-    """Float `samples` on the grid of a model's input."""
-    graph = parse(content, "the model")
-    entry = graph.tensors[graph.inputs[0]]
-    return quantize(samples, entry.dtype, entry.quantization)
-
-
-def loss(content: bytes, samples: Array, wanted: Floats) -> float:
-    """The mean squared error of a quantized model's outputs against the float ones `wanted`."""
-    return distance(integer_outputs(content, samples), wanted)
-
-
-def distance(outputs: Floats, wanted: Floats) -> float:
-    """The mean squared difference; infinite where an output is no number."""
-    error = float(np.square(outputs - wanted, dtype=np.float64).mean())
-    return error if np.isfinite(error) else float("inf")
-
-
-def _one_by_one(baseline: bytes, samples: Array, count: int) -> Ranges:
-    """Each activation with the range that moves the outputs of `count` samples least."""
-    wanted = float_outputs(baseline, samples[:count])
+def _one_by_one(baseline: bytes, samples: Array, proposed: Sequence[Ranges]) -> Ranges:
+    """Each activation with the range, of those `proposed`, that moves the scores of `samples` least."""
+    goal = aim(baseline, samples)
     steps = Steps(baseline, samples)
     found: dict[str, Range] = {}
     for tensor, operator in _floats(steps):
         values = steps.values[tensor.index]
         free = operator is None or operator.name not in FIXED | MOVED
-        tried = _distinct([ends_by(method, values) for method in (METHODS if free else PLAIN[:1])])
+        tried = _distinct([ranges[tensor.name] for ranges in proposed]) if free else [
+            proposed[0][tensor.name]]
         losses = [] if len(tried) == 1 else [
-            distance(steps.rest({tensor.index: on_grid(values[:count], ends)}), wanted)
-            for ends in tried]
+            goal.distance(steps.scores({tensor.index: on_grid(values, ends)})) for ends in tried]
         found[tensor.name] = tried[int(np.argmin(losses)) if losses else 0]
     return found
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgeq.arrays import Array, Floats
 from edgeq.graph import Change, Layer, edited, layers, parse, values_of
-from edgeq.ptq.calibration import FEWEST, affordable, distance, float_outputs
+from edgeq.ptq.aims import aim
+from edgeq.ptq.calibration import FEWEST, affordable
 from edgeq.ptq.layerwise import BITS, changes_for, rounded_in
 from edgeq.ptq.ranges import PERCENTILE, Choice
 from edgeq.ptq.rounding import Rounded, limit, nearest
@@ -90,11 +91,11 @@ def _last(_: Layer, tried: list[Rounded]) -> Rounded:
 
 
 def _least_moving(baseline: bytes, samples: Array) -> Callable[[Layer, list[Rounded]], Rounded]:
-    """Of the weights tried for a layer, those that move the float model's outputs least."""
+    """Of the weights tried for a layer, those that move the float model's scores least."""
     count = affordable(baseline, len(samples))
     if count < FEWEST:
         return lambda _, tried: tried[0]
-    steps, wanted = Steps(baseline, samples[:count]), float_outputs(baseline, samples[:count])
+    steps, goal = Steps(baseline, samples[:count]), aim(baseline, samples[:count])
 
     def pick(layer: Layer, tried: list[Rounded]) -> Rounded:
         operator = layer.operator
@@ -102,7 +103,7 @@ def _least_moving(baseline: bytes, samples: Array) -> Callable[[Layer, list[Roun
         outputs = [steps.through([operator], changes={
             layer.weights.index: Change(layer.filters(each.real))}) for each in tried]
         steps.advance(operator.index + 1)
-        losses = [distance(steps.rest({layer.sink.index: each}), wanted) for each in outputs]
+        losses = [goal.distance(steps.scores({layer.sink.index: each})) for each in outputs]
         return tried[int(np.argmin(losses))]
 
     return pick

@@ -17,8 +17,8 @@ import numpy as np
 from edgeq.arrays import Array, Floats
 from edgeq.graph import Change, Layer, Quantization, edited, layers, values_of
 from edgeq.interpret import dequantize
-from edgeq.ptq.calibration import entered
-from edgeq.ptq.rounding import Moments, Rounded, corrected, error
+from edgeq.ptq.aims import entered
+from edgeq.ptq.rounding import Means, Moments, Rounded, corrected, error
 from edgeq.ptq.stepping import Steps
 
 BITS = {"INT8": 8, "INT4": 4}
@@ -40,10 +40,11 @@ class Lesson:
 
 
 Learn = Callable[[Lesson], Rounded]
+Sides = tuple[Array, Array]  # a layer's inputs (n, …) in the float model and in the quantized one
 
 
-def learned(baseline: bytes, quantized: bytes, samples: Array, learn: Learn) -> bytes:
-    """`quantized` with weights as `learn` rounds them, where that helps, and its biases corrected.
+def learned(baseline: bytes, quantized: bytes, samples: Array, learn: Learn | None = None) -> bytes:
+    """`quantized` with its biases corrected, and with weights as `learn` rounds them, where that helps.
 
     A channel keeps its old weights where the new ones do worse on samples that were held out, and
     so does a layer whose weights another one reads as well.
@@ -54,7 +55,8 @@ def learned(baseline: bytes, quantized: bytes, samples: Array, learn: Learn) -> 
     for ours, theirs in pairs(floats, integers):
         floats.advance(ours.operator.index)
         integers.advance(theirs.operator.index)
-        made = _layer(ours, theirs, (floats, integers), learn)
+        inputs = floats.values[ours.source.index], integers.values[theirs.source.index]
+        made = _layer(ours, theirs, inputs, learn)
         integers.change(made)
         changes |= made
     return edited(quantized, changes)
@@ -67,23 +69,34 @@ def pairs(floats: Steps, integers: Steps) -> Iterator[tuple[Layer, Layer]]:
             if theirs.weights.dtype in BITS and theirs.source.quantization)
 
 
-def moments(layer: Layer, inputs: tuple[Array, Array], grid: Quantization, chosen: Array) -> Moments:
-    """The moments of a layer's patches over `chosen` samples of `inputs` (n, …), float and quantized.
+def means(layer: Layer, inputs: Sides, grid: Quantization) -> Means:
+    """The means of a layer's patches over the samples of `inputs`, in steps of the quantized ones' `grid`.
 
-    They are in steps of the quantized inputs' `grid`, so that large and small inputs are alike.
+    Taking patches is linear: those of the mean sample have the means of all.
     """
-    sums: list[Any] = [0.0] * 4
+    float_mean = inputs[0].mean(axis=0, keepdims=True, dtype=np.float64)
+    mean = inputs[1].mean(axis=0, keepdims=True, dtype=np.float64) - grid.zero_points[0]
+    return Means(*(layer.patches(each.astype(np.float32)).mean(axis=1, keepdims=True)
+                   for each in (mean, float_mean / grid.scales[0])))
+
+
+def moments(layer: Layer, inputs: Sides, grid: Quantization) -> Moments:
+    """The moments of a layer's patches over the samples of `inputs`, in steps of the quantized ones' `grid`.
+
+    In those steps large and small inputs are alike.
+    """
+    sums: list[Any] = [0.0, 0.0]
     size = max(1, ROWS // max(1, int(np.prod(layer.sink.shape[:-1]))))
     rows = 0
-    for first in range(0, len(chosen), size):
-        some = chosen[first:first + size]
-        both = inputs[0][some], dequantize(inputs[1][some], grid)
-        x, z = (layer.patches(values / grid.scales[0]) for values in both)
+    for first in range(0, len(inputs[0]), size):
+        floats, quantized = (each[first:first + size] for each in inputs)
+        x, z = (layer.patches(each / grid.scales[0]) for each in (floats, dequantize(quantized, grid)))
         flipped = np.swapaxes(z, 1, 2)
-        found = [flipped @ z, flipped @ x, z.sum(axis=1, keepdims=True), x.sum(axis=1, keepdims=True)]
-        sums = [a + b.astype(np.float64) for a, b in zip(sums, found, strict=True)]
+        sums = [total + more.astype(np.float64)
+                for total, more in zip(sums, (flipped @ z, flipped @ x), strict=True)]
         rows += x.shape[1]
-    return Moments(*((each / rows).astype(np.float32) for each in sums))
+    quantized, crossed = ((each / rows).astype(np.float32) for each in sums)
+    return Moments(quantized, crossed, means(layer, inputs, grid))
 
 
 def better(new: Rounded, old: Rounded, matrix: Floats, judged: Moments) -> Rounded:
@@ -134,20 +147,20 @@ def held(samples: int) -> tuple[Array, Array]:
     return every[every % HELD_OUT != 0], every[:: HELD_OUT]
 
 
-def _layer(ours: Layer, theirs: Layer, runs: tuple[Steps, Steps], learn: Learn) -> dict[int, Change]:
-    """What the quantized layer `theirs` is to become, both runs standing before it."""
-    inputs = runs[0].values[ours.source.index], runs[1].values[theirs.source.index]
-    teaching, judging = (moments(ours, inputs, theirs.source.grid, part) for part in held(runs[0].count))
-    matrix = ours.matrix(values_of(ours.weights))
-    rounded = start = rounded_in(theirs)
-    if not ours.shared:
-        lesson = Lesson(ours, matrix, start, teaching, BITS[theirs.weights.dtype])
-        rounded = better(learn(lesson), start, matrix, judging)
+def _layer(ours: Layer, theirs: Layer, inputs: Sides, learn: Learn | None) -> dict[int, Change]:
+    """What the quantized layer `theirs` is to become, by what enters both."""
+    grid, matrix = theirs.source.grid, ours.matrix(values_of(ours.weights))
+    rounded = rounded_in(theirs)
+    if learn and not ours.shared:
+        teaching, judging = (
+            moments(ours, (inputs[0][part], inputs[1][part]), grid) for part in held(len(inputs[0])))
+        lesson = Lesson(ours, matrix, rounded, teaching, BITS[theirs.weights.dtype])
+        rounded = better(learn(lesson), rounded, matrix, judging)
     bias = None
     if ours.bias and theirs.bias:
-        step = theirs.source.grid.scales[0]
+        step = grid.scales[0]
         in_steps = ours.by_channel(values_of(ours.bias) / step)
-        bias = corrected(in_steps, rounded.real, matrix, teaching).reshape(-1) * step
+        bias = corrected(in_steps, rounded.real, matrix, means(ours, inputs, grid)).reshape(-1) * step
     return changes_for(theirs, rounded, bias)
 
 

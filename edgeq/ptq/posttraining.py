@@ -1,6 +1,6 @@
 """Post-training quantization as far as all recipes share it: candidates, and which of them is best.
 
-A recipe makes several integer models of one float model and keeps the one whose outputs come
+A recipe makes several integer models of one float model and keeps the one whose scores come
 closest to the float ones on the calibration samples, the plainest among them: so none does worse
 there than static-int8 does. The integer models themselves are run for it, no simulation.
 """
@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeq import baseline
-from edgeq.arrays import Array, Floats
+from edgeq.arrays import Array
 from edgeq.graph import with_integer_kernels, with_own_biases
 from edgeq.ptq import quantizer
-from edgeq.ptq.calibration import Ranges, float_outputs, loss, ranges
+from edgeq.ptq.aims import Aim, aim
+from edgeq.ptq.calibration import Ranges, ranges
 from edgeq.ptq.clipping import clipped
 from edgeq.ptq.equalization import absorbed, balanced, by_weights, equalized
 from edgeq.ptq.layerwise import Learn, learned
@@ -25,14 +26,14 @@ from edgeq.samples import samples_in
 
 NONE: Ranges = {}
 CLEARLY = 0.95
-SOME = 64  # samples on which edits of the float model are compared
+SOME = 32  # samples on which edits of the float model are compared
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """One integer model: `content`, made of the plain one by learning, that of a float `baseline`.
 
-    `loss` is that of its outputs on the calibration samples; `edits` and `learnt` say what was done.
+    `loss` is that of its scores on the calibration samples; `edits` and `learnt` say what was done.
     """
 
     baseline: bytes
@@ -54,7 +55,7 @@ class Given:
 
     baseline: bytes
     samples: Array
-    outputs: Floats
+    aim: Aim
     wanted: Static
     choice: Choice
 
@@ -68,36 +69,36 @@ class Given:
         tried = [clipped(edited, made, self.samples, choice) for choice in choices]
         return best([Candidate(edited, each, each, self.loss(each), edits) for each in tried])
 
-    def taught(self, start: Candidate, learn: Learn, learnt: str) -> Candidate:
+    def taught(self, start: Candidate, learn: Learn | None, learnt: str) -> Candidate:
         """The plain model that `start` was made of, with its layers learnt one after the other."""
         made = learned(start.baseline, start.plain, self.samples, learn)
         return Candidate(start.baseline, start.plain, made, self.loss(made), start.edits, learnt)
 
     def corrected(self, start: Candidate) -> Candidate:
         """The plain model that `start` was made of, its biases corrected layer by layer."""
-        return self.taught(start, lambda lesson: lesson.start, "biases corrected")
+        return self.taught(start, None, "biases corrected")
 
     def loss(self, content: bytes) -> float:
-        """How far the outputs of an integer model are from the float ones."""
-        return loss(content, self.samples, self.outputs)
+        """How far the scores of an integer model are from the float ones."""
+        return self.aim.loss(content, self.samples)
 
 
 def given(folder: Path, calibration: Path, wanted: Static, choice: Choice) -> Given:
     """What lies in the store's folders of a baseline and of calibration samples."""
     content = with_integer_kernels(with_own_biases((folder / baseline.NAME).read_bytes()))
     samples = samples_in(calibration)
-    return Given(content, samples, float_outputs(content, samples), wanted, choice)
+    return Given(content, samples, aim(content, samples), wanted, choice)
 
 
 def foundations(start: Given) -> tuple[list[Candidate], str]:
     """The plain candidate, the best edit of the float model, and that with its biases corrected.
 
-    Which edit that is, if any, is seen with plain ranges on some of the samples. In words: what there
-    was to do.
+    Which edit that is, if any, is seen with plain ranges on some of the samples; the plain candidate
+    keeps those ranges too where an edit does better. In words: what there was to do.
     """
     balances = {"equalized by weights": by_weights,
                 "equalized by weights and activations": balanced(start.wanted.granularity_of)}
-    quick = replace(start, choice="minmax", samples=start.samples[:SOME], outputs=start.outputs[:SOME])
+    quick = replace(start, choice="minmax", samples=start.samples[:SOME], aim=start.aim.first(SOME))
     tried = [quick.corrected(quick.static(start.baseline))]
     done = undone = 0
     for edits, balance in balances.items():
@@ -106,9 +107,9 @@ def foundations(start: Given) -> tuple[list[Candidate], str]:
         if done or high:
             tried.append(quick.corrected(quick.static(edited, edits)))
     first = best(tried)
-    found = [start.static(start.baseline)]
+    found = [start.static(first.baseline, first.edits)]
     if first.edits:
-        found.append(start.static(first.baseline, first.edits))
+        found.insert(0, replace(start, choice="minmax").static(start.baseline))
     said = "no two layers can be equalized: the float model is as it was"
     if done + undone:
         said = f"{done} of {done + undone} pairs of layers equalized" + (

@@ -169,11 +169,14 @@ def on_grid(values: Floats, ends: Range) -> Floats:
 def _binned(values: Floats) -> tuple[Array, Array]:
     """How many values fall into each of BINS bins, and the bins' edges, in float64.
 
-    In float32 there is no room for so many edges between values that are nearly alike.
+    In float32 there is no room for so many edges between values that are nearly alike; np.histogram
+    checks every value against them, which takes four times as long.
     """
     least, most = np.float64(values.min()), np.float64(values.max())
     room = 0.0 if least < most else abs(least) / 2 or 0.5
-    counts, edges = np.histogram(values, BINS, (least - room, most + room))
+    edges = np.linspace(least - room, most + room, BINS + 1)
+    places = (values.reshape(-1) - edges[0]) * (BINS / (edges[-1] - edges[0]))
+    counts = np.bincount(np.minimum(places.astype(np.int32), BINS - 1), minlength=BINS)
     return counts.astype(np.float64), edges
 
 

@@ -19,17 +19,23 @@ NOISE = 1e-5  # of the mean power: a smaller covariance is what float32 left of 
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
-    """Of a layer's patches, float x and quantized z, means over positions and samples.
+class Means:
+    """E[z] and E[x] of a layer's patches, quantized z and float x: (groups, 1, K) each."""
 
-    `quantized` is E[z zT] and `crossed` E[z xT], both (groups, K, K); `means` of z and `float_means`
-    of x are (groups, 1, K).
+    quantized: Floats
+    floats: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Second moments of a layer's patches, quantized z and float x, over positions and samples.
+
+    `quantized` is E[z zT] and `crossed` E[z xT], both (groups, K, K).
     """
 
     quantized: Floats
     crossed: Floats
-    means: Floats
-    float_means: Floats
+    means: Means
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +90,9 @@ def damped(moments: Moments) -> Floats:
 
 def centred(moments: Moments) -> tuple[Floats, Floats]:
     """The covariances of z, and of z with x: what is left to the weights when the bias takes the means."""
-    return (moments.quantized - np.swapaxes(moments.means, 1, 2) @ moments.means,
-            moments.crossed - np.swapaxes(moments.means, 1, 2) @ moments.float_means)
+    flipped = np.swapaxes(moments.means.quantized, 1, 2)
+    return (moments.quantized - flipped @ moments.means.quantized,
+            moments.crossed - flipped @ moments.means.floats)
 
 
 def error(real: Floats, matrix: Floats, moments: Moments) -> Floats:
@@ -98,13 +105,13 @@ def error(real: Floats, matrix: Floats, moments: Moments) -> Floats:
     return lost
 
 
-def corrected(bias: Floats, real: Floats, matrix: Floats, moments: Moments) -> Floats:
+def corrected(bias: Floats, real: Floats, matrix: Floats, means: Means) -> Floats:
     """The bias (groups, 1, channels) with which the mean of each output is the float layer's.
 
     b + E[x] W - E[z] W~: bias correction by the means of real inputs (Nagel et al. 2019, arXiv
     1906.04721, section 4.2).
     """
-    moved: Floats = bias + moments.float_means @ matrix - moments.means @ real
+    moved: Floats = bias + means.floats @ matrix - means.quantized @ real
     return moved
 
 

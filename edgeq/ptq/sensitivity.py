@@ -26,7 +26,8 @@ from edgeq.graph import BORDER, Change, Graph, Operator, Quantization, Tensor, v
 from edgeq.interpret import dequantize, quantize
 from edgeq.judging.scoring import sqnr_db
 from edgeq.ptq import quantizer
-from edgeq.ptq.calibration import FEWEST, MOVED, affordable, entered, float_outputs
+from edgeq.ptq.aims import entered
+from edgeq.ptq.calibration import FEWEST, MOVED, affordable
 from edgeq.ptq.posttraining import given
 from edgeq.ptq.stepping import Steps
 from edgeq.quantization import Granularity, Static
@@ -103,7 +104,7 @@ def sensitivity(baseline: bytes, quantized: bytes, samples: Array, count: int | 
     the model's size affords. Of layers that are equally sensitive the earlier comes first.
     """
     taken = spread(samples, count or max(affordable(baseline, len(samples)), FEWEST))
-    wanted = float_outputs(baseline, taken)
+    wanted: Floats = Steps(baseline, taken).rest()
     floats, integers = Steps(baseline, taken), Steps(quantized, entered(quantized, taken), alike=True)
     all_quantized = _db(_outputs(integers), wanted)
     both = [*layers(floats.graph, integers.graph)]

@@ -7,6 +7,7 @@ operator runs once, as a model of its own, and only what a later one still reads
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,17 +37,23 @@ class Steps:
         entry = self.graph.tensors[self.graph.inputs[0]]
         self.values: dict[int, Array] = {
             entry.index: np.ascontiguousarray(samples).reshape(self.count, *entry.shape)}
-        self._model = unpacked(content, "the model")
+        self._content = content
+        self._changed: Any = None  # the model, once it is another than that of the content
         self._alike = alike
         self._latest: tuple[tuple[int, ...], Part] | None = None  # what ran last may run again
         self._last = {i: op.index + 1 for op in self.graph.operators for i in op.outputs}
         self._last |= {i: op.index for op in self.graph.operators for i in op.inputs}
-        self._last |= dict.fromkeys(self.graph.outputs, len(self.graph.operators))
+        self._last |= dict.fromkeys(
+            [*self.graph.outputs, self.graph.scores[0].index], len(self.graph.operators))
 
     def change(self, changes: Mapping[int, Change]) -> None:
         """Give constants other values or grids, for the operators that are still to run."""
-        self._model = changed(self._model, changes)
+        self._changed = changed(self._model, changes)
         self._latest = None
+
+    @property
+    def _model(self) -> Any:
+        return self._changed or unpacked(self._content, "the model")
 
     def advance(self, to: int) -> None:
         """Run the operators before the one at place `to` that have not run yet."""
@@ -79,10 +86,17 @@ class Steps:
         self, instead: Mapping[int, Array] = NONE_GIVEN, changes: Mapping[int, Change] = NONE,
     ) -> Array:
         """The graph's output, run to its end from where it stands, with some of it changed for once."""
-        sink, operators = self.graph.outputs[0], self.graph.operators[self.done:]
-        if sink in self.values or not operators:
+        return self._up_to(self.graph.outputs[0], instead, changes)
+
+    def scores(self, instead: Mapping[int, Array] = NONE_GIVEN) -> Array:
+        """`rest`, but of the graph's scores: what a last softmax or sigmoid would flatten."""
+        return self._up_to(self.graph.scores[0].index, instead, NONE)
+
+    def _up_to(self, sink: int, instead: Mapping[int, Array], changes: Mapping[int, Change]) -> Array:
+        if sink in self.values:
             return {**self.values, **instead}[sink]
-        return self._part(operators, [sink], instead, changes)[0]
+        last = next(op.index for op in self.graph.operators if sink in op.outputs)
+        return self._part(self.graph.operators[self.done:last + 1], [sink], instead, changes)[0]
 
     def _part(
         self, operators: Sequence[Operator], sinks: Sequence[int],
@@ -99,6 +113,8 @@ class Steps:
     ) -> Part:
         if changes:
             return part_of(changed(self._model, changes), operators, sinks, alike=self._alike)
+        if len(operators) == 1 and self._changed is None:
+            return _single(self._content, operators[0].index, tuple(sinks), self._alike)
         place = (*(operator.index for operator in operators), *sinks)
         if self._latest is None or self._latest[0] != place:
             self._latest = (place, part_of(self._model, operators, sinks, alike=self._alike))
@@ -127,6 +143,13 @@ class Part:
             return [np.stack(made) for made in zip(*taken, strict=True)]
         except (ValueError, RuntimeError) as error:
             raise _refused(error) from error
+
+
+@functools.lru_cache(maxsize=256)
+def _single(content: bytes, index: int, sinks: Sequence[int], alike: bool) -> Part:  # noqa: FBT001  # cached
+    """One operator of a model as it is: many walks take the same steps, and setting up costs most."""
+    operator = parse(content, "the model").operators[index]
+    return part_of(unpacked(content, "the model"), [operator], sinks, alike=alike)
 
 
 def part_of(

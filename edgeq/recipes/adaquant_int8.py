@@ -22,7 +22,7 @@ import numpy as np
 from edgeq.arrays import Array, Floats
 from edgeq.graph import Layer, layers
 from edgeq.ptq import quantizer
-from edgeq.ptq.calibration import distance
+from edgeq.ptq.aims import Aim
 from edgeq.ptq.layerwise import Lesson
 from edgeq.ptq.posttraining import foundations, given, write_best
 from edgeq.ptq.ranges import Choice, Range, minmax, on_grid
@@ -62,13 +62,13 @@ def narrowed(baseline: bytes, samples: Array) -> dict[str, Range]:
     found: dict[str, Range] = {}
     for layer in layers(steps.graph):
         steps.advance(layer.operator.index)
-        values, wanted = steps.values[layer.source.index], steps.outputs(layer.operator)[0]
+        values, wanted = steps.values[layer.source.index], Aim(steps.outputs(layer.operator)[0], "")
         low, high = minmax(values)
 
-        def lost(share: float, layer: Layer = layer, values: Floats = values, wanted: Floats = wanted,
+        def lost(share: float, layer: Layer = layer, values: Floats = values, wanted: Aim = wanted,
                  ends: Range = (low, high)) -> float:
             shrunk = on_grid(values, (ends[0] * share, ends[1] * share))
-            return distance(steps.through([layer.operator], {layer.source.index: shrunk}), wanted)
+            return wanted.distance(steps.through([layer.operator], {layer.source.index: shrunk}))
 
         share = min(SHARES, key=lost)
         found.setdefault(layer.source.name, (low * share, high * share))
