@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edgeq.artifact import digest_of_file
 
 PACKAGE = Path(__file__).parent
-FIRST_DEFINITION = re.compile(rb"^(?:@|class |def |async )", re.MULTILINE)
+OWN = re.compile(r"^(?:from (edgeq[\w.]*) import (?:\(([^)]*)\)|(.*))|import (edgeq[\w.]*))", re.MULTILINE)
 
 
 @functools.cache
@@ -24,14 +24,14 @@ def imported(file: Path, root: Path) -> tuple[Path, ...]:
 
     `root` is our own package, or a folder of the user's, where the names of modules start.
     """
-    base = root.parent if root == PACKAGE else root
-    package = file.parent.relative_to(base).parts if base in file.parents else ()
-    text = file.read_bytes()
     if root == PACKAGE:
-        text = FIRST_DEFINITION.split(text, maxsplit=1)[0]  # what we import of our own, we import above
-    statements = _statements(ast.parse(text, filename=str(file)).body)
-    names = {name for statement in statements for name in _names(statement, package)}
-    found = {path for name in names if (path := _file_of(name, base)) and root in path.parents}
+        ours = _own_modules()
+        found = {ours[name] for name in _own_names(file.read_text(encoding="utf-8")) if name in ours}
+    else:
+        package = file.parent.relative_to(root).parts if root in file.parents else ()
+        statements = _statements(ast.parse(file.read_bytes(), filename=str(file)).body)
+        names = {name for statement in statements for name in _names(statement, package)}
+        found = {path for name in names if (path := _file_of(name, root))}
     return tuple(sorted(found - {file}))
 
 
@@ -55,8 +55,29 @@ def closure(file: Path) -> tuple[tuple[str, str], ...]:
     """
     return tuple(
         (path.relative_to(PACKAGE).as_posix() if PACKAGE in path.parents else path.name,
-         digest_of_file(path))
+         _digest(path))
         for path in reached(file))
+
+
+@functools.cache
+def _digest(file: Path) -> str:
+    """The digest of a file that many closures hold."""
+    return digest_of_file(file)
+
+
+@functools.cache
+def _own_modules() -> Mapping[str, Path]:
+    """Our modules by their full names."""
+    base = PACKAGE.parent
+    return {".".join(file.relative_to(base).with_suffix("").parts).removesuffix(".__init__"): file
+            for file in PACKAGE.rglob("*.py")}
+
+
+def _own_names(text: str) -> Iterator[str]:
+    """The full names that one of our modules imports of ours: at its top, in full, so no parser is needed."""
+    for module, several, one, whole in OWN.findall(text):
+        yield module or whole
+        yield from (f"{module}.{name}" for name in re.findall(r"\w+", several or one))
 
 
 def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:

@@ -71,6 +71,14 @@ def test_the_walk_sees_the_edges_that_the_text_has() -> None:
     assert PACKAGE / "engines.py" in imported(PACKAGE / "recipes/static_int8.py", PACKAGE)
 
 
+def test_the_imports_that_are_read_are_those_that_python_would_make() -> None:
+    for file in FILES:
+        text = ast.walk(ast.parse(file.read_bytes()))
+        own = {name for name in imports_in(text) if name.split(".")[0] == "edgeq"}
+        assert {".".join(other.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+                for other in imported(file, PACKAGE)} >= own - {"edgeq"}
+
+
 def test_every_module_has_its_place_among_the_layers() -> None:
     assert {name_of(file) for file in FILES} == HEIGHT.keys()
 

@@ -106,7 +106,7 @@ def test_a_syntax_error_names_the_file_that_has_it(write: Written, tmp_path: Pat
 
 def test_the_closure_of_a_recipe_holds_its_engines_and_no_command_line() -> None:
     found = {name for name, _ in closure(PACKAGE / "recipes/static_int8.py")}
-    assert {"recipes/static_int8.py", "engines.py", "quantizer.py", "converter.py", "errors.py"} <= found
+    assert {"recipes/static_int8.py", "engines.py", "ptq/quantizer.py", "converter.py", "errors.py"} <= found
     assert not found & {"cli.py", "flow.py", "pipeline.py", "recipes/float16.py"}
 
 

@@ -182,8 +182,8 @@ def keys_with(tmp_path: Path) -> Callable[[str], set[str]]:
 
 def test_a_key_changes_with_every_module_that_the_maker_reaches_and_with_no_other(keys_with) -> None:
     assert keys_with("recipes/static_int8.py") == {"quantize"}
-    assert keys_with("quantizer.py") == {"quantize"}, "imported by engines, which the recipe imports"
-    assert keys_with("scoring.py") == {"score"}
+    assert keys_with("ptq/quantizer.py") == {"quantize"}, "imported by engines, which the recipe imports"
+    assert keys_with("judging/scoring.py") == {"score"}
     assert keys_with("interpret.py") == {"convert", "quantize", "run", "run in tflm"}
     assert keys_with("errors.py") == {"convert", "quantize", "compile", "run", "run in tflm", "score"}
     assert keys_with("flow.py") == set()

@@ -48,13 +48,13 @@ class Aim:
         values, wanted = (each.astype(np.float64) for each in (scores, self.scores))
         if self.activation == "LOGISTIC":
             middle = np.median(wanted)
-            flattened: Array = 1 / (1 + np.exp((middle - values) / usual(np.abs(wanted - middle))))
-            return flattened
-        if self.activation == "SOFTMAX":
+            shares: Array = 1 / (1 + np.exp((middle - values) / usual(np.abs(wanted - middle))))
+        elif self.activation == "SOFTMAX":
             powers = np.exp((values - values.max(axis=-1, keepdims=True)) / usual(wanted.std(axis=-1)))
-            flattened = powers / powers.sum(axis=-1, keepdims=True)
-            return flattened
-        return values
+            shares = powers / powers.sum(axis=-1, keepdims=True)
+        else:
+            shares = values
+        return shares
 
 
 def usual(sizes: Array) -> float:
