@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -138,7 +138,7 @@ def rounded(number: float) -> float:
 def to_json(measurement: Measurement) -> dict[str, dict[str, object]]:
     """The measurement as report.json has it: fields that say nothing are left out."""
     return {name: {key: [*field] if isinstance(field, tuple) else field
-                   for key, field in asdict(value).items() if field is not None or key == "value"}
+                   for key, field in vars(value).items() if field is not None or key == "value"}
             for name, value in measurement.items()}
 
 

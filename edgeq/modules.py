@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -68,8 +69,8 @@ def _digest(file: Path) -> str:
 @functools.cache
 def _own_modules() -> Mapping[str, Path]:
     """Our modules by their full names."""
-    base = PACKAGE.parent
-    return {".".join(file.relative_to(base).with_suffix("").parts).removesuffix(".__init__"): file
+    above = len(str(PACKAGE.parent)) + 1
+    return {str(file)[above:-len(".py")].replace(os.sep, ".").removesuffix(".__init__"): file
             for file in PACKAGE.rglob("*.py")}
 
 

@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 
 from edgeq import timings
@@ -133,13 +133,13 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
     said = {
         "action": f"{type(maker).__qualname__}.{action.__name__}",
         "modules": closure(Path(inspect.getfile(type(maker)))),
-        "fields": asdict(maker),
+        "fields": vars(maker),
         "packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
         "tools": [digest_of_file(tool) for tool in getattr(maker, "tools", tuple)()],
         "cpu": cpu() if getattr(maker, "native", False) else None,
         "inputs": [value.digest if isinstance(value, Artifact) else value for value in inputs],
     }
-    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), default=vars)
     key = hashlib.sha256(canonical.encode()).hexdigest()
     return Task(key, maker, action.__name__, inputs)
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +45,7 @@ def short(digest: str) -> str:
 
 def options_of(maker: Any) -> str:
     """A short digest (hex) of the fields of `maker`, a frozen dataclass."""
-    said = json.dumps(asdict(maker), sort_keys=True)
+    said = json.dumps(vars(maker), sort_keys=True, default=vars)
     return short(hashlib.sha256(said.encode()).hexdigest())
 
 

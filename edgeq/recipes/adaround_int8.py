@@ -52,7 +52,6 @@ class AdaroundInt8(FullInteger):
             lambda lesson: adaround(lesson, self.iterations), "rounding learned"))
 
 
-@dataclass(frozen=True)
 class AdaroundInt4(AdaroundInt8):
     """adaround-int8 with weights of 4 bits in convolutions and dense layers, 8 in depthwise ones."""
 

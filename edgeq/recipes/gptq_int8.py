@@ -44,7 +44,6 @@ class GptqInt8(FullInteger):
                  (gptq, "rounded by GPTQ"))
 
 
-@dataclass(frozen=True)
 class GptqInt4(GptqInt8):
     """gptq-int8 with weights of 4 bits in convolutions and dense layers, 8 in depthwise ones."""
 
