@@ -103,8 +103,7 @@ def run_tflm(model: Path, samples: Array) -> tuple[Floats, int]:
         try:
             interpreter = runtime.Interpreter.from_file(str(model), arena_size=_arena_bound(model, graph))
         except RuntimeError as error:
-            raise Refused(f"TensorFlow Lite Micro cannot run the model: {said() or error}",
-                          "an int8 recipe, or operators that TFLM has") from error
+            raise _not_for_tflm(said() or str(error)) from error
     reset = interpreter.reset if _stateful(graph) else _nothing
 
     def infer(sample: Array) -> Array:
@@ -114,10 +113,19 @@ def run_tflm(model: Path, samples: Array) -> tuple[Floats, int]:
         output: Array = interpreter.get_output(0)
         return output
 
-    outputs = _each(graph, samples, infer)
+    with _captured_stderr() as said:
+        try:
+            outputs = _each(graph, samples, infer)
+        except RuntimeError as error:
+            raise _not_for_tflm(said() or str(error)) from error
     with _captured_stderr() as said:
         interpreter.print_allocations()
         return outputs, arena_total(said())
+
+
+def _not_for_tflm(said: str) -> Refused:
+    return Refused(f"TensorFlow Lite Micro cannot run the model: {said}",
+                   "an int8 recipe, or operators that TFLM has")
 
 
 def arena_total(report: str) -> int:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -60,15 +60,16 @@ class FullInteger:
     target's own constraints come in here.
     """
 
+    weight_bits: ClassVar[Literal[4, 8]] = 8
     granularity: Granularity = "per_channel"
     granularity_by_operator: Mapping[Weighted, Granularity] = field(default_factory=dict)
     inference_input_type: BorderType = "int8"
     inference_output_type: BorderType = "int8"
 
-    def wanted(self, weight_bits: Literal[4, 8] = 8) -> Static:
+    def wanted(self) -> Static:
         """The graph that these fields ask for."""
         return Static(8, self.granularity, self.granularity_by_operator,
-                      (self.inference_input_type, self.inference_output_type), weight_bits)
+                      (self.inference_input_type, self.inference_output_type), self.weight_bits)
 
 
 def write_static(out: Path, content: bytes, wanted: Static, engine: str) -> None:

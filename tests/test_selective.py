@@ -236,7 +236,7 @@ def test_the_table_and_what_is_kept_are_told(made, kept_as):
     notes = notes_in(out)
     assert f"kept as {kept_as}: " + ", ".join(
         f"{row['index']} FULLY_CONNECTED ({row['name']})" for row in table["layers"][:2]) in notes
-    assert any("closer to the float outputs" in each for each in notes)
+    assert any("closer to the float scores" in each for each in notes)
 
 
 @pytest.mark.parametrize("keep", [4, 8])

@@ -402,7 +402,7 @@ def test_what_is_not_clearly_closer_is_left_plain(transformer, quantized):
                       recipe.__name__) for recipe in (StaticInt8, SmoothInt8)]
     assert made[0][0].read_bytes() == made[1][0].read_bytes()
     assert made[1][1][0] == ("3 of 3 normalizations smoothed, "
-                             "which brought the outputs not clearly closer")
+                             "which brought the scores not clearly closer")
 
 
 def test_the_same_samples_give_the_same_bytes(transformer, quantized):

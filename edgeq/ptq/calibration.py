@@ -68,7 +68,7 @@ def proposals(baseline: bytes, samples: Array, methods: tuple[Method, ...]) -> d
 def affordable(baseline: bytes, count: int) -> int:
     """On how many of `count` samples each range can be tried, by the size of the model."""
     graph = parse(baseline, "the model")
-    work = max(1, macs(graph)) * len(graph.operators) * len(METHODS) / 2
+    work = max(1, macs(graph)) * max(1, len(graph.operators)) * len(METHODS) / 2
     return min(count, SAMPLES, int(EFFORT / work))
 
 

@@ -25,7 +25,7 @@ BITS = {"INT8": 8, "INT4": 4}
 ROWS = 4096  # positions whose products are taken at once
 HELD_OUT = 4  # every fourth sample judges what the others taught, where there are enough
 ENOUGH = 16
-MOST = 2**30  # of a bias in integers: as much again is left for the sum
+MOST = {"INT32": 2**30, "INT64": 2**46}  # of a bias in integers: as much again is left for the sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,9 @@ def changes_for(layer: Layer, rounded: Rounded, bias: Floats | None) -> dict[int
     """
     entry = float(layer.source.grid.scales[0])
     integers, scales = rounded.integers, rounded.scales
-    if bias is not None and not layer.shared:
-        needed = np.abs(layer.by_channel(bias)) / np.float64(entry * MOST)
+    most = MOST[layer.bias.dtype] if layer.bias else 0
+    if bias is not None and layer.bias and not layer.shared:
+        needed = np.abs(layer.by_channel(bias)) / np.float64(entry * most)
         needed = needed if scales.size > 1 else needed.max(keepdims=True)
         coarser = np.maximum(scales, needed).astype(np.float32)
         integers = np.where(coarser > scales, np.round(rounded.real / coarser), integers)
@@ -127,7 +128,7 @@ def changes_for(layer: Layer, rounded: Rounded, bias: Floats | None) -> dict[int
         layer.filters(integers.astype(np.int8)), _grid(scales.reshape(-1), layer.axis))}
     if bias is not None and layer.bias:
         steps = entry * scales.astype(np.float64).reshape(-1)
-        whole = np.clip(np.round(bias / steps), -MOST, MOST).astype(np.int32)
+        whole = np.clip(np.round(bias / steps), -most, most).astype(layer.bias.dtype.lower())
         changes[layer.bias.index] = Change(whole, _grid(steps, 0))
     return changes
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from edgeq import baseline
 from edgeq.arrays import Array
@@ -21,12 +22,22 @@ from edgeq.ptq.clipping import clipped
 from edgeq.ptq.equalization import absorbed, balanced, by_weights, equalized
 from edgeq.ptq.layerwise import Learn, learned
 from edgeq.ptq.ranges import Choice
-from edgeq.quantization import Static, note, write_static
+from edgeq.quantization import FullInteger, Static, note, write_static
 from edgeq.samples import samples_in
 
 NONE: Ranges = {}
 CLEARLY = 0.95
 SOME = 32  # samples on which edits of the float model are compared
+
+
+@dataclass(frozen=True)
+class PostTraining(FullInteger):
+    """What every recipe for the baseline and calibration samples may be told: the ranges' method."""
+
+    precision: ClassVar[str] = "int8"
+    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
+    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
+    range: Choice = "auto"
 
 
 @dataclass(frozen=True, eq=False)

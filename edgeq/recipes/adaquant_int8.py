@@ -15,20 +15,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import numpy as np
 
 from edgeq.arrays import Array, Floats
 from edgeq.graph import Layer, layers
-from edgeq.ptq import quantizer
 from edgeq.ptq.aims import Aim
 from edgeq.ptq.layerwise import Lesson
-from edgeq.ptq.posttraining import foundations, given, write_best
-from edgeq.ptq.ranges import Choice, Range, minmax, on_grid
+from edgeq.ptq.posttraining import PostTraining, foundations, given, write_best
+from edgeq.ptq.ranges import Range, minmax, on_grid
 from edgeq.ptq.rounding import Rounded, limit, objective
 from edgeq.ptq.stepping import Steps
-from edgeq.quantization import FullInteger
 
 SAMPLES = 32  # on which the ranges of activations are tried
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6)
@@ -37,13 +34,8 @@ SWEEPS = 3
 
 
 @dataclass(frozen=True)
-class AdaquantInt8(FullInteger):
+class AdaquantInt8(PostTraining):
     """Full-integer quantization with scales and rounding optimized layer by layer."""
-
-    precision: ClassVar[str] = "int8"
-    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
-    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
-    range: Choice = "auto"
 
     def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
         """Write `out/model.tflite`; a channel keeps its weights where they do better."""

@@ -20,12 +20,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgeq.arrays import Floats
-from edgeq.ptq import quantizer
 from edgeq.ptq.layerwise import Lesson
-from edgeq.ptq.posttraining import improved
-from edgeq.ptq.ranges import Choice
+from edgeq.ptq.posttraining import PostTraining, improved
 from edgeq.ptq.rounding import Rounded, limit, objective
-from edgeq.quantization import FullInteger
 
 LOW, HIGH = -0.1, 1.1  # between which h is stretched before it is clipped to 0 and 1
 RATE = 0.05
@@ -36,19 +33,14 @@ PENALTY = 0.02
 
 
 @dataclass(frozen=True)
-class AdaroundInt8(FullInteger):
+class AdaroundInt8(PostTraining):
     """Full-integer quantization with learned rounding, layer by layer; `iterations` each."""
 
-    precision: ClassVar[str] = "int8"
-    weight_bits: ClassVar[Literal[4, 8]] = 8
-    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
-    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
-    range: Choice = "auto"
     iterations: int = 400
 
     def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
         """Write `out/model.tflite`; a layer keeps its nearest integers where they do better."""
-        improved(out, (baseline, calibration), self.wanted(self.weight_bits), self.range, (
+        improved(out, (baseline, calibration), self.wanted(), self.range, (
             lambda lesson: adaround(lesson, self.iterations), "rounding learned"))
 
 

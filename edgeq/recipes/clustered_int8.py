@@ -12,32 +12,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from edgeq.training.aware import refusals, see_some
-from edgeq.training.int8 import Trained, quantize_aware, quantize_calibrated, school
+from edgeq.training.int8 import Compressed, School, school
 
 CLUSTERED = frozenset({"Conv2D", "Dense"})  # what both clustering and its keeping in QAT know
 Clusters = Annotated[int, msgspec.Meta(ge=2, le=256)]
 
 
 @dataclass(frozen=True)
-class ClusteredInt8(Trained):
-    """Full-integer quantization of a model whose layers have `clusters` values each for their weights.
-
-    `epochs` of training cluster it; where `qat` is true, as many more train it with its
-    quantization simulated, and else calibration samples give the ranges.
-    """
+class ClusteredInt8(Compressed):
+    """Full-integer quantization of a model whose layers have `clusters` values each for their weights."""
 
     clusters: Clusters = 16
-    qat: bool = True
-
-    @property
-    def inputs(self) -> tuple[Literal["source", "training", "calibration"], ...]:
-        """The source, training samples, and calibration samples where they give the ranges."""
-        return ("source", "training") if self.qat else ("source", "training", "calibration")
 
     def quantize(
         self, out: Path, source: Path, training: Path, *calibration: Path, partial: Path | None = None,
@@ -47,15 +37,13 @@ class ClusteredInt8(Trained):
         Raises Refused where TF-MOT does not take a layer, or a training diverges.
         """
         given = school(out, source, training, self, partial)
-        if self.qat:
-            given.see(out, self.wanted())
+        self.write(out, given, (self.compressed, "clusters"), calibration)
+
+    def compressed(self, given: School) -> Any:
+        """The school's model, clustered by training."""
         model = clustered(given.model, self.clusters)
         given.learn(model, "clustering epoch")
-        model = stripped(model)
-        if self.qat:
-            quantize_aware(out, given, model, self.wanted(), "clusters")
-        for samples in calibration:
-            quantize_calibrated(out, model, samples, self.wanted())
+        return stripped(model)
 
 
 def clustered(model: Any, clusters: int) -> Any:

@@ -15,25 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
 
-from edgeq.ptq import quantizer
-from edgeq.ptq.posttraining import foundations, given, write_best
-from edgeq.ptq.ranges import Choice
-from edgeq.quantization import FullInteger
+from edgeq.ptq.posttraining import PostTraining, foundations, given, write_best
 
 
 @dataclass(frozen=True)
-class EqualizedInt8(FullInteger):
+class EqualizedInt8(PostTraining):
     """Full-integer quantization of equalized layers, biases corrected on calibration samples."""
 
-    precision: ClassVar = "int8"
-    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
-    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
-    range: Choice = "auto"
-
     def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
-        """Write `out/model.tflite`: of all that was tried, what comes closest to the float outputs."""
+        """Write `out/model.tflite`: of all that was tried, what comes closest to the float scores."""
         wanted = self.wanted()
         start = given(baseline, calibration, wanted, self.range)
         write_best(out, *foundations(start), wanted)

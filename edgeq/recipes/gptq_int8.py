@@ -20,27 +20,18 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgeq.arrays import Array, Floats
-from edgeq.ptq import quantizer
 from edgeq.ptq.layerwise import Lesson
-from edgeq.ptq.posttraining import improved
-from edgeq.ptq.ranges import Choice
+from edgeq.ptq.posttraining import PostTraining, improved
 from edgeq.ptq.rounding import Rounded, damped, limit
-from edgeq.quantization import FullInteger
 
 
 @dataclass(frozen=True)
-class GptqInt8(FullInteger):
+class GptqInt8(PostTraining):
     """Full-integer quantization with weights rounded by GPTQ, layer by layer."""
-
-    precision: ClassVar[str] = "int8"
-    weight_bits: ClassVar[Literal[4, 8]] = 8
-    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
-    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
-    range: Choice = "auto"
 
     def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
         """Write `out/model.tflite`; a layer keeps its nearest integers where they do better."""
-        improved(out, (baseline, calibration), self.wanted(self.weight_bits), self.range,
+        improved(out, (baseline, calibration), self.wanted(), self.range,
                  (gptq, "rounded by GPTQ"))
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from edgeq.errors import ConfigError
 from edgeq.training.aware import refusals, see_some
-from edgeq.training.int8 import Trained, quantize_aware, quantize_calibrated, school
+from edgeq.training.int8 import Compressed, School, school
 
 PRUNED = frozenset({"Conv2D", "Dense"})  # what both pruning and its keeping in QAT know
 OFTEN = 100  # steps after which the smallest are looked for again
@@ -28,21 +28,11 @@ Sparsity = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
-class PrunedInt8(Trained):
-    """Full-integer quantization of a model that was pruned by `sparsity`, or by `pattern`.
-
-    `epochs` of training prune it; where `qat` is true, as many more train it with its quantization
-    simulated, and else calibration samples give the ranges.
-    """
+class PrunedInt8(Compressed):
+    """Full-integer quantization of a model that was pruned by `sparsity`, or by `pattern`."""
 
     sparsity: Sparsity = HALF
     pattern: Literal["", "2:4"] = ""
-    qat: bool = True
-
-    @property
-    def inputs(self) -> tuple[Literal["source", "training", "calibration"], ...]:
-        """The source, training samples, and calibration samples where they give the ranges."""
-        return ("source", "training") if self.qat else ("source", "training", "calibration")
 
     def quantize(
         self, out: Path, source: Path, training: Path, *calibration: Path, partial: Path | None = None,
@@ -55,15 +45,13 @@ class PrunedInt8(Trained):
             raise ConfigError(f"pruned-int8: the pattern {self.pattern} leaves half of the weights, not "
                               f"{1 - self.sparsity:g}", "leave out `sparsity:` or `pattern:`")
         given = school(out, source, training, self, partial)
-        if self.qat:
-            given.see(out, self.wanted())
+        self.write(out, given, (self.compressed, "zeros"), calibration)
+
+    def compressed(self, given: School) -> Any:
+        """The school's model, pruned by training."""
         model = pruned(given.model, self.sparsity, self.pattern)
         given.learn(model, "pruning epoch", *callbacks())
-        model = stripped(model)
-        if self.qat:
-            quantize_aware(out, given, model, self.wanted(), "zeros")
-        for samples in calibration:
-            quantize_calibrated(out, model, samples, self.wanted())
+        return stripped(model)
 
 
 def pruned(model: Any, sparsity: float, pattern: str) -> Any:

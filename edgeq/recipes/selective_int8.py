@@ -21,30 +21,24 @@ import numpy as np
 
 from edgeq.errors import Refused
 from edgeq.graph import parse
-from edgeq.ptq import quantizer
 from edgeq.ptq.keeping import Kept, able_to, keeping
-from edgeq.ptq.posttraining import Candidate, Given, best, given, write_best
-from edgeq.ptq.ranges import Choice
+from edgeq.ptq.posttraining import Candidate, Given, PostTraining, best, given, write_best
 from edgeq.ptq.sensitivity import Row, Table, sensitivity, write
-from edgeq.quantization import DETAILS, KEPT, FullInteger, KeptAs, note
+from edgeq.quantization import DETAILS, KEPT, KeptAs, note
 
 SMALL = 0.1  # dB
 
 
 @dataclass(frozen=True)
-class SelectiveInt8(FullInteger):
+class SelectiveInt8(PostTraining):
     """Full-integer quantization but for the `keep` most sensitive layers, kept as `keep_as`.
 
-    That may be `either`: int16x8, unless float32 brings the outputs clearly closer to the float ones.
+    That may be `either`: int16x8, unless float32 brings the scores clearly closer to the float ones.
     """
 
-    precision: ClassVar = "int8"
-    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
-    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
     expands: ClassVar[tuple[str, ...]] = ("keep",)
     keep: Annotated[int, msgspec.Meta(ge=1)] = 1
     keep_as: Literal["", "either", "int16x8", "float32"] = ""
-    range: Choice = "auto"
 
     def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
         """Write `out/model.tflite`, and the table of its layers into `out/details`.
@@ -92,9 +86,9 @@ class SelectiveInt8(FullInteger):
 
 
 def compared(loss: float, plain: float) -> str:
-    """How much closer to the float outputs keeping layers brings those on calibration samples, in words."""
+    """How much closer to the float scores keeping layers brings those on calibration samples, in words."""
     tiny = float(np.finfo(np.float64).tiny)
     gain = 10 * np.log10(max(plain, tiny) / max(loss, tiny))
     if gain < SMALL:
-        return "that comes no closer to the float outputs than all layers in int8 do"
-    return f"that comes {gain:.1f} dB closer to the float outputs than all layers in int8 do"
+        return "that comes no closer to the float scores than all layers in int8 do"
+    return f"that comes {gain:.1f} dB closer to the float scores than all layers in int8 do"

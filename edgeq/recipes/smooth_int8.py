@@ -14,15 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from edgeq.ptq import quantizer
-from edgeq.ptq.posttraining import best, given, write_best
-from edgeq.ptq.ranges import Choice
+from edgeq.ptq.posttraining import PostTraining, best, given, write_best
 from edgeq.ptq.smoothing import Smoothed, smoothed
-from edgeq.quantization import FullInteger
 
 ALPHAS = 0.5, 0.25, 0.75
 SURELY = 0.7  # of the plain model's loss: smoothed channels fill their grids, what exceeds them is clipped
@@ -30,17 +27,13 @@ Alpha = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
-class SmoothInt8(FullInteger):
+class SmoothInt8(PostTraining):
     """Full-integer quantization of smoothed layers; `alpha: auto` tries several, and takes the best."""
 
-    precision: ClassVar = "int8"
-    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
-    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
-    range: Choice = "auto"
     alpha: Alpha | Literal["auto"] = 0.5
 
     def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
-        """Write `out/model.tflite`, smoothed where that comes clearly closer to the float outputs."""
+        """Write `out/model.tflite`, smoothed where that comes clearly closer to the float scores."""
         wanted = self.wanted()
         start = given(baseline, calibration, wanted, self.range)
         plain = start.static(start.baseline)
@@ -53,7 +46,7 @@ class SmoothInt8(FullInteger):
         closer = [each for each in found if each.loss < SURELY * plain.loss]
         said = told(max(tried.values(), key=lambda made: made.done))
         if found and not closer:
-            said += ", which brought the outputs not clearly closer"
+            said += ", which brought the scores not clearly closer"
         write_best(out, [plain, *closer], said, wanted)
 
 

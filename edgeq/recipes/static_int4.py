@@ -6,27 +6,22 @@ fewest weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeq.ptq import quantizer
-from edgeq.ptq.posttraining import given
-from edgeq.ptq.ranges import Choice
-from edgeq.quantization import FullInteger, write_static
+from edgeq.ptq.posttraining import PostTraining, given
+from edgeq.quantization import write_static
 
 
-@dataclass(frozen=True)
-class StaticInt4(FullInteger):
+class StaticInt4(PostTraining):
     """Full-integer quantization, weights of 4 bits rounded to the nearest."""
 
-    precision: ClassVar = "int4"
-    inputs: ClassVar[tuple[Literal["baseline"], Literal["calibration"]]] = ("baseline", "calibration")
-    packages: ClassVar = (quantizer.NAME, "ai-edge-litert")
-    range: Choice = "auto"
+    precision: ClassVar[str] = "int4"
+    weight_bits: ClassVar[Literal[4, 8]] = 4
 
     def quantize(self, out: Path, baseline: Path, calibration: Path) -> None:
         """Write `out/model.tflite`, about half the size of int8."""
-        wanted = self.wanted(4)
+        wanted = self.wanted()
         start = given(baseline, calibration, wanted, self.range)
         write_static(out, start.static(start.baseline).content, wanted, quantizer.NAME)

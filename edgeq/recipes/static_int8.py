@@ -19,7 +19,7 @@ from edgeq.quantization import FullInteger, write_static
 class StaticInt8(FullInteger):
     """Full-integer post-training quantization; `range` says where a grid begins and ends.
 
-    `auto` chooses for each tensor by the error that it causes in the calibration outputs.
+    `auto` chooses for each tensor by the error that it causes in the scores of the calibration samples.
     """
 
     precision: ClassVar = "int8"

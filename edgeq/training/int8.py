@@ -7,10 +7,10 @@ refused before the training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -106,6 +106,37 @@ def school(out: Path, source: Path, training: Path, recipe: Trained, partial: Pa
                   f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
     twin = legacy(model)
     return School(twin, lessons(training, twin), recipe.schedule(), partial)
+
+
+Compress = Callable[[School], Any]  # trains a model of the school's to be small in some way, and gives it
+
+
+@dataclass(frozen=True)
+class Compressed(Trained):
+    """A recipe whose `epochs` of training make the weights small in some way, before they are quantized.
+
+    Where `qat` is true, as many more train the model with its quantization simulated, and else
+    calibration samples give the ranges.
+    """
+
+    qat: bool = True
+
+    @property
+    def inputs(self) -> tuple[Literal["source", "training", "calibration"], ...]:
+        """The source, training samples, and calibration samples where they give the ranges."""
+        return ("source", "training") if self.qat else ("source", "training", "calibration")
+
+    def write(
+        self, out: Path, given: School, compress: tuple[Compress, Preserved], calibration: tuple[Path, ...],
+    ) -> None:
+        """Write `out/model.tflite` of a compressed model; what compressing won is preserved."""
+        if self.qat:
+            given.see(out, self.wanted())
+        model = compress[0](given)
+        if self.qat:
+            quantize_aware(out, given, model, self.wanted(), compress[1])
+        for samples in calibration:
+            quantize_calibrated(out, model, samples, self.wanted())
 
 
 def quantize_aware(out: Path, given: School, model: Any, wanted: Static, preserved: Preserved = "") -> None:
