@@ -480,6 +480,24 @@ def test_a_layer_that_tf_mot_does_not_know_is_let_through_where_all_is_integers_
     assert "not simulated in the training, or in their outputs alone: 'attend' (Multiply)" in said
 
 
+def dead(entry: Any) -> Any:
+    """A convolution of which nothing is left after its ReLU, beside one that is alive."""
+    from keras import layers
+    from keras.initializers import Constant
+
+    least = layers.Conv2D(
+        8, 3, activation="relu", kernel_initializer="zeros", bias_initializer=Constant(-1.0))
+    both = layers.Concatenate()([layers.Conv2D(8, 3, activation="relu")(entry), least(entry)])
+    return layers.Dense(CLASSES)(layers.Flatten()(layers.Conv2D(4, 1)(both)))
+
+
+def test_what_is_always_zero_has_a_grid_all_the_same(project, tmp_path):
+    made = replace(project, source=saved(tmp_path, dead, IMAGE)).run(replace(QAT, epochs=1), tmp_path / "out")
+    graph = read(made / "model.tflite")
+    assert list(not_integer(graph, "INT8", ("INT8", "INT8"))) == []
+    assert project.accuracy(made) > 0.3
+
+
 # What a pipeline says of it
 
 TEXT = """\
