@@ -487,8 +487,8 @@ def dead(entry: Any) -> Any:
 
     least = layers.Conv2D(
         8, 3, activation="relu", kernel_initializer="zeros", bias_initializer=Constant(-1.0))
-    both = layers.Concatenate()([layers.Conv2D(8, 3, activation="relu")(entry), least(entry)])
-    return layers.Dense(CLASSES)(layers.Flatten()(layers.Conv2D(4, 1)(both)))
+    both = layers.Add()([layers.Conv2D(8, 3, activation="relu")(entry), layers.Conv2D(8, 1)(least(entry))])
+    return layers.Dense(CLASSES)(layers.Flatten()(both))
 
 
 def test_what_is_always_zero_has_a_grid_all_the_same(project, tmp_path):
