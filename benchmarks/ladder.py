@@ -1,7 +1,7 @@
 """Real networks up the whole ladder: what each rung scores against float and plain int8, and what it costs.
 
 Each rung is made by the store and the recipe of a build, in a process of its own. All of it takes
-hours; these variables of the environment, lists with commas, limit it or let it go on:
+half an hour on two cores; these variables of the environment, lists with commas, limit it or let it go on:
 
     EDGEQ_LADDER_MODELS         names in ladder_models.MODELS
     EDGEQ_LADDER_RECIPES        names of recipes; plain static-int8 is always among them
@@ -37,7 +37,7 @@ def figures() -> Iterator[Figure]:
             for name in models:
                 ladders += _ladders(Ground(folder / name, store), name, granularities, recipes)
             grown = _grown(folder, store, recipes) if ladder_growth.MODEL in models else []
-        finally:  # hours of work are shown, whatever stopped the rest
+        finally:  # all that was made is shown, whatever stopped the rest
             ladder_table.show(ladders)
     yield from ladder_figures.figures(ladders)
     yield from grown

@@ -27,7 +27,8 @@ from edgeq.samples import samples_in
 
 NONE: Ranges = {}
 CLEARLY = 0.95
-SOME = 32  # samples on which edits of the float model are compared
+SOME = 32  # samples on which float models to start from are compared at first
+HOPEFUL = 4  # times the least loss: 6 dB, about what ranges chosen tensor by tensor win
 
 
 @dataclass(frozen=True)
@@ -102,30 +103,37 @@ def given(folder: Path, calibration: Path, wanted: Static, choice: Choice) -> Gi
 
 
 def foundations(start: Given) -> tuple[list[Candidate], str]:
-    """The plain candidate, the best edit of the float model, and that with its biases corrected.
+    """The plain candidate, and the best of the float models to start from, its biases corrected.
 
-    Which edit that is, if any, is seen with plain ranges on some of the samples; the plain candidate
-    keeps those ranges too where an edit does better. In words: what there was to do.
+    Those that plain ranges and some of the samples show to be hopeless are left out; where the model
+    as it is is one of them, the plain candidate keeps plain ranges. In words: what there was to do.
     """
+    plain = replace(start, choice="minmax").static(start.baseline)  # refuses what gives no numbers, too
+    quick = replace(start, choice="minmax", samples=start.samples[:SOME], aim=start.aim.first(SOME))
+    edits, said = edited(start)
+    losses = [quick.corrected(quick.static(*edit)).loss for edit in edits]
+    tried = [start.static(*edit) for edit, loss in zip(edits, losses, strict=True)
+             if loss <= HOPEFUL * min(losses)]
+    found = best(start.corrected(each) for each in tried)
+    plain = plain if tried[0].edits else tried[0]
+    return [plain, *(each for each in tried if each.edits == found.edits != ""), found], said
+
+
+def edited(start: Given) -> tuple[list[tuple[bytes, str]], str]:
+    """The float model as it is, and equalized in each way, with a word for it; and what was done."""
     balances = {"equalized by weights": by_weights,
                 "equalized by weights and activations": balanced(start.wanted.granularity_of)}
-    quick = replace(start, choice="minmax", samples=start.samples[:SOME], aim=start.aim.first(SOME))
-    tried = [quick.corrected(quick.static(start.baseline))]
+    made = [(start.baseline, "")]
     done = undone = 0
     for edits, balance in balances.items():
-        edited, done, undone = equalized(start.baseline, start.samples, balance)
-        edited, high = absorbed(edited, start.samples)
+        content, done, undone = equalized(start.baseline, start.samples, balance)
+        content, high = absorbed(content, start.samples)
         if done or high:
-            tried.append(quick.corrected(quick.static(edited, edits)))
-    first = best(tried)
-    found = [start.static(first.baseline, first.edits)]
-    if first.edits:
-        found.insert(0, replace(start, choice="minmax").static(start.baseline))
-    said = "no two layers can be equalized: the float model is as it was"
-    if done + undone:
-        said = f"{done} of {done + undone} pairs of layers equalized" + (
-            f", {undone} undone because the float outputs moved" if undone else "")
-    return [*found, start.corrected(found[-1])], said
+            made.append((content, edits))
+    if not done + undone:
+        return made, "no two layers can be equalized: the float model is as it was"
+    return made, f"{done} of {done + undone} pairs of layers equalized" + (
+        f", {undone} undone because the float outputs moved" if undone else "")
 
 
 def best(candidates: Iterable[Candidate]) -> Candidate:
