@@ -92,12 +92,16 @@ def build(edgeq, project: Path) -> Build:
     return built
 
 
+# A shell's background jobs, and what they start, ignore interrupts: these tests may run in one.
+UNSHIELDED = ("env", "--default-signal=INT")
+
+
 @pytest.fixture
 def start(project: Path, shared_store: Path) -> Callable[..., subprocess.Popen]:
     """Start a build of the project, in a process group of its own."""
     def started(*words: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "edgeq.cli", "build", "--jobs", "1", *words], cwd=project,
+            [*UNSHIELDED, sys.executable, "-m", "edgeq.cli", "build", "--jobs", "1", *words], cwd=project,
             env={**os.environ, "EDGEQ_STORE": str(shared_store)}, start_new_session=True, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -369,7 +373,7 @@ def test_a_build_that_is_interrupted_ends_at_once_with_its_workers(
     process = start()
     wait_for(code)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate()
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "stopped" in said
     assert "Traceback" not in said
