@@ -46,7 +46,9 @@ def dequantize(values: Array, grid: Quantization | None) -> Floats:
     """Scale * (q - zero_point) as float32; without a grid the values are only cast."""
     if grid is None:
         return values.astype(np.float32)
-    real: Floats = ((values.astype(np.int64) - grid.zero_points[0]) * grid.scales[0]).astype(np.float32)
+    exact = np.dtype("float32" if values.dtype.itemsize <= 2 else "float64")  # holds q - zero_point as it is
+    point, scale = grid.zero_points[0].astype(exact), grid.scales[0].astype(exact)
+    real: Floats = ((values.astype(exact) - point) * scale).astype(np.float32, copy=False)
     return real
 
 

@@ -20,6 +20,7 @@ Method = Literal["minmax", "average", "percentile", "mse", "octav", "entropy"]
 Choice = Literal["auto", "minmax", "average", "percentile", "mse", "octav", "entropy"]
 Range = tuple[float, float]
 BINS = 2048
+BLOCK = 1 << 20  # values that are put into bins at once: they take eight times their room there
 SMOOTHING = 0.95
 PERCENTILE = 99.99
 STEPS = np.linspace(1.0, 0.2, 81)
@@ -175,9 +176,11 @@ def _binned(values: Floats) -> tuple[Array, Array]:
     least, most = np.float64(values.min()), np.float64(values.max())
     room = 0.0 if least < most else abs(least) / 2 or 0.5
     edges = np.linspace(least - room, most + room, BINS + 1)
-    places = (values.reshape(-1) - edges[0]) * (BINS / (edges[-1] - edges[0]))
-    counts = np.bincount(np.minimum(places.astype(np.int32), BINS - 1), minlength=BINS)
-    return counts.astype(np.float64), edges
+    flat, counts = values.reshape(-1), np.zeros(BINS)
+    for first in range(0, flat.size, BLOCK):
+        places = (flat[first:first + BLOCK] - edges[0]) * (BINS / (edges[-1] - edges[0]))
+        counts += np.bincount(np.minimum(places.astype(np.int32), BINS - 1), minlength=BINS)
+    return counts, edges
 
 
 def _octav_end(sizes: Array, counts: Array, clip: float, noise: float) -> float:
