@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import subprocess
 import sys
 
 from invoke import Context, Exit, task
@@ -14,32 +15,32 @@ from invoke import Context, Exit, task
 def build(c: Context, target: list[str], model: list[str], args: str = "") -> None:
     """Build and judge pipeline.yaml."""
     chosen = [f"--target={name}" for name in target] + [f"--model={name}" for name in model]
-    _python(c, "edgeq.cli", "build", *chosen, *shlex.split(args))
+    _python("edgeq.cli", "build", *chosen, *shlex.split(args))
 
 
 @task
 def test(c: Context) -> None:
     """Run the tests."""
-    _python(c, "pytest", "-n", "auto")
+    _python("pytest", "-n", "auto")
 
 
 @task
 def check(c: Context) -> None:
     """Lint and type-check."""
-    _python(c, "ruff", "check", "edgeq", "tasks.py", "tests", "benchmarks", "models")
-    _python(c, "mypy")
+    _python("ruff", "check", "edgeq", "tasks.py", "tests", "benchmarks", "models")
+    _python("mypy")
 
 
 @task(help={"only": "the name of one benchmark"})
 def bench(c: Context, only: str = "") -> None:
     """Run the benchmarks, each a table of ratios."""
-    _python(c, "benchmarks", *shlex.split(only))
+    _python("benchmarks", *shlex.split(only))
 
 
 @task
 def doctor(c: Context) -> None:
     """Say what can be built here, and what to install for the rest."""
-    _python(c, "edgeq.cli", "doctor")
+    _python("edgeq.cli", "doctor")
 
 
 @task
@@ -49,8 +50,11 @@ def clean(c: Context) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _python(c: Context, module: str, *words: str) -> None:
-    """Run `python -m module words…` of this environment; its exit status becomes ours."""
-    finished = c.run(shlex.join([sys.executable, "-m", module, *words]), warn=True)
-    if finished is not None and finished.exited:  # a result of a failure counts as False itself
-        raise Exit(code=finished.exited)
+def _python(module: str, *words: str) -> None:
+    """Run `python -m module words…` of this environment; its exit status becomes ours.
+
+    Not by invoke's own `run`, which takes output in pieces and breaks the lines of tables.
+    """
+    finished = subprocess.run([sys.executable, "-m", module, *words], check=False)
+    if finished.returncode:
+        raise Exit(code=finished.returncode)
