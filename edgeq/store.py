@@ -193,7 +193,8 @@ def version(package: str) -> str:
     """The installed version of `package`; ToolError with what to install where it is missing."""
     try:
         said = importlib.metadata.distribution(package).read_text("METADATA") or ""
-        return said.partition("\nVersion: ")[2].partition("\n")[0]  # `version` parses all of it as an email
+        found = said.partition("\nVersion: ")[2].partition("\n")[0]
+        return found or importlib.metadata.version(package)  # which parses all of it as an email
     except importlib.metadata.PackageNotFoundError as error:
         raise ToolError(f"the Python package {package} is not installed",
                         f"pip install {package}, or run script/build") from error

@@ -90,7 +90,13 @@ def test_one_sample_far_off_does_not_decide():
     assert Aim(scores, "SOFTMAX").distance(cut) < Aim(scores, "SOFTMAX").distance(noisy)
 
 
-def test_scores_that_never_vary_are_no_failure():
-    flat = np.zeros((4, 3), np.float32)
-    assert Aim(flat, "SOFTMAX").distance(flat) == 0
-    assert Aim(flat[:, :1], "LOGISTIC").distance(flat[:, :1]) == 0
+@pytest.mark.parametrize("activation", ["SOFTMAX", "LOGISTIC"])
+def test_scores_that_never_vary_are_still_told_from_worse_ones(activation):
+    flat, near, far = (np.float32(each) * np.eye(4, 3, dtype=np.float32) for each in (0, 0.1, 0.2))
+    goal = Aim(flat, activation)
+    assert 0 == goal.distance(flat) < goal.distance(near) < goal.distance(far)
+
+
+def test_a_score_however_far_off_is_a_number():
+    scores = np.float32([[0], [1e-3], [2e-3]])
+    assert Aim(scores, "LOGISTIC").distance(scores - 1e6) <= 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edgeq.interpret import dequantize, quantize
+from edgeq.ptq import ranges
 from edgeq.ptq.ranges import (
     BINS,
     METHODS,
@@ -187,6 +188,12 @@ def test_a_histogram_counts_every_value_between_its_ends():
     seen = histogram(FLOATS["normal"])
     assert seen.counts.sum() == COUNT
     assert seen.ends == pytest.approx(minmax(FLOATS["normal"]), rel=1e-6)
+
+
+def test_values_that_come_in_blocks_are_counted_as_those_that_come_at_once(monkeypatch):
+    whole = histogram(FLOATS["normal"])
+    monkeypatch.setattr(ranges, "BLOCK", 7)
+    np.testing.assert_array_equal(histogram(FLOATS["normal"]).counts, whole.counts)
 
 
 def test_the_error_of_a_histogram_is_nearly_that_of_the_values():

@@ -21,8 +21,6 @@ from edgeq.graph import parse
 from edgeq.interpret import dequantize, quantize
 from edgeq.ptq.stepping import Steps
 
-TINY = float(np.finfo(np.float32).tiny)
-
 
 @dataclass(frozen=True, eq=False)
 class Aim:
@@ -48,7 +46,8 @@ class Aim:
         values, wanted = (each.astype(np.float64) for each in (scores, self.scores))
         if self.activation == "LOGISTIC":
             middle = np.median(wanted)
-            shares: Array = 1 / (1 + np.exp((middle - values) / usual(np.abs(wanted - middle))))
+            spread = usual(np.abs(wanted - middle))
+            shares: Array = (1 + np.tanh((values - middle) / spread / 2)) / 2  # 1 / (1 + exp(-x)), for any x
         elif self.activation == "SOFTMAX":
             powers = np.exp((values - values.max(axis=-1, keepdims=True)) / usual(wanted.std(axis=-1)))
             shares = powers / powers.sum(axis=-1, keepdims=True)
@@ -58,8 +57,8 @@ class Aim:
 
 
 def usual(sizes: Array) -> float:
-    """The median of `sizes`, at least a little: a few large ones do not move it."""
-    return max(float(np.median(sizes)), TINY)
+    """The median of `sizes`, which a few large ones do not move; 1 where most are nothing."""
+    return float(np.median(sizes)) or 1.0
 
 
 def aim(baseline: bytes, samples: Array) -> Aim:
