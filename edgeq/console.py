@@ -22,9 +22,10 @@ from edgeq.report import Climbed, Report, Result
 STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bold red",
           "skipped": "dim"}
 WIDE = 160
-SIZES = ("model_bytes", "arena_bytes", "ram_bytes")
+COSTS = ("model_bytes", "flash_bytes", "arena_bytes", "ram_bytes", "instructions", "latency_ms")
 SHORT = {"accuracy": "accuracy", "accuracy_drop": "drop", "agreement": "agree", "sqnr_db": "sqnr",
-         "model_bytes": "model", "arena_bytes": "arena", "ram_bytes": "ram"}
+         "model_bytes": "model", "arena_bytes": "arena", "ram_bytes": "ram",
+         "flash_bytes": "flash", "instructions": "instructions", "latency_ms": "latency"}
 
 
 def verdicts(report: Report) -> Table:
@@ -164,11 +165,12 @@ def _rung(rung: Climbed) -> Text:
 def _scores(metrics: Measurement) -> Iterator[str]:
     """Accuracy with its drop and n, or agreement where there are no labels, and the size."""
     scores = ("accuracy", "accuracy_drop") if "accuracy" in metrics else ("agreement", "sqnr_db")
-    for metric in (*scores, *SIZES):
+    for metric in (*scores, *COSTS):
         found = metrics.get(metric)
         if found and found.value is not None:
             ends = f" ({between(found.interval)})" if found.interval and metric != "accuracy" else ""
-            yield f"{SHORT[metric]} {shown(found.value, found.unit)}{ends}"
+            about = "about " if found.source == "estimated" else ""
+            yield f"{SHORT[metric]} {about}{shown(found.value, found.unit)}{ends}"
     if counts := {found.n for found in metrics.values() if found.n}:
         yield f"n {max(counts)}"
 

@@ -125,8 +125,9 @@ def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[
     for beside in (NOTICE, LINT):
         if (program / beside).exists():
             shutil.copyfile(program / beside, new / beside)
-    if "quantized" in best.made:
-        _copy_details(store.path(best.made["quantized"]) / DETAILS, new / DETAILS)
+    for step in ("quantized", "outputs"):
+        if step in best.made:
+            _copy_details(store.path(best.made[step]) / DETAILS, new / DETAILS)
     files = [_described(file, new) for file in sorted(new.rglob("*")) if file.is_file()]
     write(new / "manifest.json", json.dumps(_manifest(report, result, best, files), indent=1))
     (new / "logs").mkdir()
@@ -147,7 +148,7 @@ def _copy(folder: Path, new: Path) -> None:
 
 
 def _copy_details(folder: Path, new: Path) -> None:
-    """What a recipe says at length: the JSON files in its `folder`."""
+    """What a recipe, or a runner, says at length: the JSON files in its `folder`."""
     for file in folder.glob("*.json"):
         new.mkdir(exist_ok=True)
         shutil.copyfile(file, new / file.name)

@@ -58,6 +58,24 @@ def run_litert(model: Path, samples: Array, kernels: Kernels) -> Floats:
     Raises Refused where LiteRT has no kernel for an operator of the model.
     """
     graph = read(model)
+    return from_grid(graph, litert_outputs(model, on_grid(graph, samples), kernels))
+
+
+def on_grid(graph: Graph, samples: Array) -> Array:
+    """`samples` (n, …), real, as the input of `graph` takes them: (n, *shape), of its own type."""
+    source = graph.tensors[graph.inputs[0]]
+    given = quantize(samples, source.dtype, source.quantization)
+    return np.ascontiguousarray(given.reshape(len(samples), *source.shape))
+
+
+def from_grid(graph: Graph, outputs: Array) -> Floats:
+    """Outputs (n, *shape) of `graph`, of its own type, as real numbers."""
+    return dequantize(outputs, graph.tensors[graph.outputs[0]].quantization)
+
+
+def litert_outputs(model: Path, given: Array, kernels: Kernels) -> Array:
+    """What the model makes of `given` (n, *shape), both of its own types; errors as `litert`."""
+    graph = read(model)
     interpreter = litert(model, kernels)
     source, sink = graph.inputs[0], graph.outputs[0]
     reset = interpreter.reset_all_variables if _stateful(graph) else _nothing
@@ -69,7 +87,7 @@ def run_litert(model: Path, samples: Array, kernels: Kernels) -> Floats:
         output: Array = interpreter.get_tensor(sink)
         return output
 
-    return _each(graph, samples, infer)
+    return _each(graph, given, infer)
 
 
 def litert(model: Path, kernels: Kernels) -> Any:
@@ -98,6 +116,13 @@ def run_tflm(model: Path, samples: Array) -> tuple[Floats, int]:
 
     Raises Refused, in TFLM's own words, where it cannot run an operator of the model.
     """
+    graph = read(model)
+    outputs, arena = tflm_outputs(model, on_grid(graph, samples))
+    return from_grid(graph, outputs), arena
+
+
+def tflm_outputs(model: Path, given: Array) -> tuple[Array, int]:
+    """As `run_tflm`, of inputs and outputs (n, *shape) of the model's own types."""
     from tflite_micro.python.tflite_micro import runtime
 
     graph = read(model)
@@ -117,7 +142,7 @@ def run_tflm(model: Path, samples: Array) -> tuple[Floats, int]:
 
     with _captured_stderr() as said:
         try:
-            outputs = _each(graph, samples, infer)
+            outputs = _each(graph, given, infer)
         except RuntimeError as error:
             raise _not_for_tflm(said() or str(error)) from error
     with _captured_stderr() as said:
@@ -136,13 +161,11 @@ def arena_total(report: str) -> int:
     return int(words[words.index("total") + 1])
 
 
-def _each(graph: Graph, samples: Array, infer: Callable[[Array], Array]) -> Floats:
-    source, sink = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
-    given = quantize(samples, source.dtype, source.quantization)
-    given = np.ascontiguousarray(given.reshape(len(samples), *source.shape))
-    taken = [infer(sample) for sample in given]
+def _each(graph: Graph, given: Array, infer: Callable[[Array], Array]) -> Array:
+    """The outputs of `infer`, (n, *shape without a batch of one)."""
+    sink = graph.tensors[graph.outputs[0]]
     shape = sink.shape[1:] if sink.shape[:1] == (1,) else sink.shape
-    return dequantize(np.stack(taken).reshape(len(samples), *shape), sink.quantization)
+    return np.stack([infer(sample) for sample in given]).reshape(len(given), *shape)
 
 
 def _stateful(graph: Graph) -> bool:

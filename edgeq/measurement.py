@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 Source = Literal["measured", "simulated", "estimated", "unavailable"]
-Unit = Literal["ratio", "bytes", "count", "ms", "uj", "db", "value"]
+Unit = Literal["ratio", "bytes", "count", "ms", "uj", "db", "value", "hz"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ SCALES: Mapping[Unit, Mapping[str, float]] = {
     "ms": {"": 1, "ms": 1, "us": 1e-3, "s": 1e3},
     "uj": {"": 1, "uJ": 1, "nJ": 1e-3, "mJ": 1e3, "J": 1e6},
     "db": {"": 1, "dB": 1},
+    "hz": {"": 1, "Hz": 1, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9},
     "value": {"": 1},
 }
 
@@ -78,7 +79,8 @@ class Value:
     `interval` holds the true figure with a confidence of 95 %; what another confidence needs is
     kept beside it: `discordant`, the samples that only the baseline has right and those that only
     the target has, or the `standard_error`; neither for a share of `n`. `p_value` is the paired
-    test's that the two sides do equally well, `group` the group that the figure is of.
+    test's that the two sides do equally well, `group` the group that the figure is of, `basis` the
+    source of the figures that an estimate is made of.
     """
 
     value: float | None
@@ -92,6 +94,7 @@ class Value:
     discordant: tuple[int, int] | None = None
     standard_error: float | None = None
     group: str | None = None
+    basis: str | None = None
 
 
 Measurement = Mapping[str, Value]

@@ -52,12 +52,15 @@ def reached(file: Path, root: Path = PACKAGE) -> tuple[Path, ...]:
 def closure(file: Path) -> tuple[tuple[str, str], ...]:
     """The modules that one of ours reaches, itself among them: (name, sha256) pairs, sorted.
 
-    A module from elsewhere (a test's own maker) is named by its file alone.
+    With a module go the sources in other languages, in the folder `c` beside it. A module from
+    elsewhere (a test's own maker) is named by its file alone.
     """
+    modules = reached(file)
+    beside = {source for folder in {path.parent for path in modules} for source in folder.glob("c/*.*")}
     return tuple(
         (path.relative_to(PACKAGE).as_posix() if PACKAGE in path.parents else path.name,
          _digest(path))
-        for path in reached(file))
+        for path in (*modules, *sorted(beside)))
 
 
 @functools.cache

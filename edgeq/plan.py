@@ -92,7 +92,7 @@ def _job(pipeline: Pipeline, model: Model, target: Target, chosen: Chosen) -> Jo
     if target.samples:
         data["evaluation"] = _at_most(data["evaluation"], target.samples)
     return Job(
-        model=replace(model, scoring=_scoring(model.scoring, gates)), target=target,
+        model=replace(model, scoring=_scoring(model.scoring, gates)), target=_named_for(model, target),
         frontend=_frontend(model, target), data=data,
         rungs=tuple(_rung(entry, model, target) for entry in pipeline.ladders[target.name]),
         gates=gates,
@@ -169,6 +169,14 @@ def _specialized(recipe: Any, model: Model, target: Target) -> Recipe:
         added["signature"] = model.signature
     specialized: Recipe = replace(recipe, **added)
     return specialized
+
+
+def _named_for(model: Model, target: Target) -> Target:
+    """`target` with a backend that knows the name of the model, where it wants one."""
+    backend: Any = target.backend
+    if "model" not in {field.name for field in fields(backend)}:
+        return target
+    return replace(target, backend=replace(backend, model=model.name))
 
 
 def _granularities(recipe: Any, target: Target) -> dict[str, str]:

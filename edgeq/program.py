@@ -4,6 +4,11 @@ ship/               what is delivered
 costs.json          what the compiler states (a measurement)
 functional.tflite   the same arithmetic for an interpreter, where nothing here runs what ships
 notice.txt          why this is not the real program, where it is not (then `not compiled`)
+
+Firmware has besides:
+ship/firmware.elf   a test firmware: in.bin -> out.bin, for an emulated or attached board
+host/host           the same model's portable C for this machine: in.bin -> out.bin, trace.bin
+steps.json          what each step of it computes
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from edgeq.measurement import Measurement, Value, value_of
 
 SHIP, COSTS, FUNCTIONAL, NOTICE = "ship", "costs.json", "functional.tflite", "notice.txt"
 OUTPUTS = "outputs.npy"
+ELF, HOST, STEPS = "firmware.elf", "host", "steps.json"
 
 
 def ship(out: Path, file: Path, name: str) -> dict[str, Value]:

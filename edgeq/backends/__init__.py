@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeq.backends.edgetpu import EdgeTpu
+from edgeq.backends.firmware import Firmware
 from edgeq.backends.litert import Litert
 from edgeq.backends.vela import Vela
 
@@ -24,6 +25,7 @@ class Backend(Protocol):
 
 BACKENDS: Mapping[str, type[Backend]] = {
     "edgetpu": EdgeTpu,
+    "firmware": Firmware,
     "litert": Litert,
     "vela": Vela,
 }

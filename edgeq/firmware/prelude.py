@@ -26,6 +26,11 @@ static inline int32_t eq_scaled(int32_t a, int32_t multiplier, int32_t shift) {
   return eq_rounding_shift(eq_doubling_high((int32_t)((uint32_t)a << left), multiplier), right);
 }
 
+/* a * multiplier * 2^(shift - 15) for 64-bit sums: the multiplier has 15 bits, and `down` is 15 - shift. */
+static inline int32_t eq_scaled_wide(int64_t a, int32_t multiplier, int32_t down) {
+  return (int32_t)((a * multiplier + ((int64_t)1 << (down - 1))) >> down);
+}
+
 /* a within low .. high */
 static inline int32_t eq_clamped(int32_t a, int32_t low, int32_t high) {
   return a < low ? low : (a > high ? high : a);

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeq.runners.host import Host
+from edgeq.runners.qemu_cortex_m import QemuCortexM
 from edgeq.runners.tflm import Tflm
 
 
@@ -22,5 +23,6 @@ class Runner(Protocol):
 
 RUNNERS: Mapping[str, type[Runner]] = {
     "host": Host,
+    "qemu-cortex-m": QemuCortexM,
     "tflm": Tflm,
 }

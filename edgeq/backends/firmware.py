@@ -1,0 +1,191 @@
+"""Firmware for Cortex-M: C made ahead of time, compiled for the core, linked to the board's memory.
+
+ship/firmware/      C sources, CMake and Zephyr files, golden vectors, an example
+ship/libMODEL.a     the same, compiled
+ship/firmware.elf   a test firmware for the emulated board, with its map and its size by section
+host/               the portable C of the same model as a program of this machine, under sanitizers
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from edgeq import tool
+from edgeq.arrays import Array
+from edgeq.decode import meant
+from edgeq.emulation.boards import BOARDS, SOURCES, linker_script
+from edgeq.emulation.cores import CORES, Core
+from edgeq.emulation.toolchain import test_sources
+from edgeq.errors import ConfigError
+from edgeq.firmware import toolchain
+from edgeq.firmware.arena import planned
+from edgeq.firmware.network import network
+from edgeq.firmware.project import COMPILED, GOLDEN, host_main, project
+from edgeq.firmware.providers import Choice, providers
+from edgeq.firmware.source import Program, identifier, sources
+from edgeq.firmware.toolchain import WARNINGS, Room, Toolchain
+from edgeq.graph import Graph, read
+from edgeq.interpret import tflm_outputs
+from edgeq.measurement import Value, quantity, value_of
+from edgeq.program import ELF, FUNCTIONAL, HOST, SHIP, STEPS, counted, write_costs
+from edgeq.quantization import MODEL
+
+FOLDER, SIZES, MAIN = "firmware", "sizes.json", "host_main.c"
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """`core` as GCC names it, `flash` and `ram` the device's, `stack` what of its RAM is the stack's.
+
+    `board` is the emulator's machine that the test firmware is linked for; `kernels` are the fastest
+    that the core has (`auto`), plain C (`portable`), or CMSIS-NN's (`cmsis-nn`); `compiler` is the path
+    or name of arm-none-eabi-gcc, else $ARM_NONE_EABI_GCC, else the PATH; `model` comes from the plan.
+    """
+
+    packages: ClassVar = ("ai-edge-litert", "tflite-micro")
+    core: str
+    board: str
+    flash: int | str
+    ram: int | str
+    stack: int | str = "2KiB"
+    kernels: Choice = "auto"
+    optimize: Literal["-O2", "-O3", "-Os"] = "-O2"
+    compiler: str = ""
+    model: str = "model"
+
+    def tools(self) -> tuple[Path, ...]:
+        """The cross compiler, where there is one."""
+        found = tool.find(toolchain.COMPILER, self.compiler)
+        return (found,) if found else ()
+
+    def compile(self, out: Path, quantized: Path) -> None:
+        """Ship the sources, the library and the test firmware, with their memory.
+
+        Raises Refused for what has no kernel or does not fit, ToolError for a missing compiler.
+        """
+        core, model, ship = self._core(), quantized / MODEL, out / SHIP
+        chain = toolchain.found((*core.flags, self.optimize), self.compiler)
+        graph = read(model)
+        made = _programmed(graph, self.model, self.kernels, core.kernels)
+        texts = sources(made) | {name: text for library in made.network.libraries
+                                 for name, text in library.files.items()}
+        includes = [name for library in made.network.libraries for name in library.includes]
+        _write(ship / FOLDER, texts | project(made, texts, includes, _golden(model, made)))
+        objects = self._objects(chain, made, ship / FOLDER, out / "work")
+        sections = self._link(chain, made, objects, ship)
+        _host_build(out / HOST, graph, self.model)
+        shutil.copyfile(model, out / FUNCTIONAL)
+        (out / STEPS).write_text(json.dumps(_steps(made), indent=1), encoding="utf-8")
+        write_costs(out, _costs(sections, objects, made) | counted(model))
+        shutil.rmtree(out / "work")
+
+    def _core(self) -> Core:
+        for what, known, name in (("core", CORES, self.core), ("board", BOARDS, self.board)):
+            if name not in known:
+                raise ConfigError(f"{what}: nothing is known of {name!r}{meant(name, known)}",
+                                  "correct it in target.yaml")
+        return CORES[self.core]
+
+    @property
+    def room(self) -> Room:
+        """The memory of the device; ConfigError where a size is no size."""
+        try:
+            return Room(*(int(quantity(size, "bytes")) for size in (self.flash, self.ram, self.stack)))
+        except ValueError as error:
+            raise ConfigError(f"flash, ram and stack are sizes: {error}",
+                              "correct it in target.yaml") from error
+
+    def _objects(self, chain: Toolchain, made: Program, folder: Path, work: Path) -> list[Path]:
+        """The library's objects in `work`, from the sources in `folder`, seen to fit the device."""
+        shutil.copytree(folder, work)
+        own = [name for name in sources(made) if name.endswith(COMPILED)]
+        objects = chain.objects(work, own)
+        for library in made.network.libraries:
+            theirs = [name for name in library.files if name.endswith(COMPILED)]
+            objects += chain.objects(work, theirs, [f"-I{folder}" for folder in library.includes])
+        toolchain.see_fit(objects, self.room)
+        return objects
+
+    def _link(self, chain: Toolchain, made: Program, objects: list[Path], ship: Path) -> dict[str, int]:
+        """Ship the library, the test firmware and its map; the bytes of the firmware's sections."""
+        work = objects[0].parent
+        archive = chain.archive(work, objects, f"lib{made.name}.a")
+        room, board = self.room, BOARDS[self.board]
+        script = linker_script(board.limited(room.flash, room.ram), room.stack, self.board)
+        (work / "flash.ld").write_text(script, encoding="utf-8")
+        for source in SOURCES.iterdir():
+            shutil.copyfile(source, work / source.name)
+        names = [source.name for source in test_sources("semihosting")]
+        macros = [f"-D{name}={value}" for name, value in _macros(made)]
+        test = chain.objects(work, names, [*WARNINGS, *macros])
+        toolchain.see_fit([*objects, *test], room)
+        elf = chain.linked(work, [*(each.name for each in test), archive.name, "-T", "flash.ld"], ELF)
+        for file in (archive, elf, elf.with_suffix(".map")):
+            shutil.copyfile(file, ship / file.name)
+        sections = toolchain.taken([elf])
+        (ship / SIZES).write_text(json.dumps(sections, indent=1), encoding="utf-8")
+        return sections
+
+
+def _programmed(graph: Graph, model: str, choice: Choice, instructions: Sequence[str]) -> Program:
+    made = network(graph, providers(choice, instructions))
+    return Program(identifier(model), made, planned(made))
+
+
+def _macros(made: Program) -> Iterator[tuple[str, str]]:
+    """What the test firmware is told of the model: samples go straight to their place in the arena."""
+    name, network = made.name, made.network
+    yield "EQ_HEADER", f'"{name}.h"'
+    yield "EQ_INVOKE", f"{name}_invoke"
+    yield "EQ_INPUT", f"{name}_input()"
+    yield "EQ_OUTPUT", f"{name}_output()"
+    yield "EQ_INPUT_BYTES", str(network.size(made.source.index))
+    yield "EQ_OUTPUT_BYTES", str(network.size(made.sink.index))
+
+
+def _steps(made: Program) -> list[dict[str, object]]:
+    """What each step of the program computes, and whose kernel does."""
+    return [{"operator": step.operation.operator.index, "name": step.operation.name,
+             "output": list(step.operation.sink.shape), "kernel": step.provider.name}
+            for step in made.network.steps]
+
+
+def _golden(model: Path, made: Program) -> tuple[Array, Array]:
+    """Seeded inputs (n, elements) of the model's own type, and what TFLM makes of them."""
+    source, chance = made.source, np.random.default_rng(0)
+    kind = np.dtype(source.dtype.lower())
+    if kind.kind == "f":
+        inputs = chance.normal(size=(GOLDEN, *source.shape)).astype(kind)
+    else:
+        bounds = np.iinfo(kind)
+        inputs = chance.integers(bounds.min, bounds.max, (GOLDEN, *source.shape), kind, endpoint=True)
+    return inputs, tflm_outputs(model, inputs)[0]
+
+
+def _host_build(folder: Path, graph: Graph, model: str) -> None:
+    """The model in portable C as the program `host` of this machine, in `folder`."""
+    made = _programmed(graph, model, "portable", ())
+    texts = sources(made) | {MAIN: host_main(made)}
+    _write(folder, texts)
+    toolchain.host_build(folder, [name for name in texts if name.endswith(COMPILED)], HOST)
+
+
+def _costs(sections: Mapping[str, int], objects: Sequence[Path], made: Program) -> dict[str, Value]:
+    library = toolchain.flash_of(toolchain.taken(objects))
+    return {"model_bytes": value_of("model_bytes", library, "measured"),
+            "flash_bytes": value_of("flash_bytes", toolchain.flash_of(sections), "measured"),
+            "ram_bytes": value_of("ram_bytes", toolchain.ram_of(sections), "measured"),
+            "arena_bytes": value_of("arena_bytes", made.plan.arena, "measured")}
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,104 @@
+"""What a layer with weights computes, taken from its operation: weights, sums, windows.
+
+The one rule: only what TFLM's int8 kernels do, with TFLM's own arithmetic; a layer of any other kind is None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.arrays import Integers
+from edgeq.firmware.arithmetic import bounds, multiplier, multipliers
+from edgeq.firmware.fit import Sums, reach
+from edgeq.firmware.kernel import Operation
+from edgeq.graph import Tensor, values_of
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Windows along one axis: `outputs` of `taps` values, `stride` apart, the first `before` ahead of 0."""
+
+    size: int
+    outputs: int
+    taps: int
+    stride: int
+    before: int
+
+    @property
+    def first(self) -> int:
+        """The first output whose window begins inside."""
+        return min(-(-self.before // self.stride), self.outputs)
+
+    @property
+    def last(self) -> int:
+        """One behind the last output whose window ends inside, `first` at least."""
+        inside = (self.size + self.before - self.taps) // self.stride + 1
+        return max(self.first, min(inside, self.outputs))
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Weights of shape (outputs, …), and what becomes of the sums; `border` is the input's zero point."""
+
+    weights: Integers
+    sums: Sums
+    border: int
+
+
+def layer(operation: Operation, weights: Integers) -> Layer:
+    """The layer of an operation; `weights` are its own with the output channels first.
+
+    Raises Refused for an activation without integer kernel.
+    """
+    flat = weights.reshape(len(weights), -1)
+    border = int(operation.source.grid.zero_points[0])
+    mantissas, shifts = (np.broadcast_to(each, len(flat)) for each in _multipliers(operation))
+    least, most = reach(flat)
+    low, high = bounds(operation.option("fusedActivationFunction"), operation.sink.grid, "INT8")
+    sums = Sums(mantissas, shifts, _bias(operation, len(flat)) - border * flat.sum(1), least, most,
+                int(operation.sink.grid.zero_points[0]), low, high)
+    return Layer(weights, sums, border)
+
+
+def integers(tensor: Tensor) -> Integers:
+    """The values of a constant tensor, in 64 bits."""
+    return values_of(tensor).reshape(tensor.shape).astype(np.int64)
+
+
+def suits(operation: Operation) -> bool:
+    """Whether an operation has int8 at both ends and int8 weights that are constant."""
+    weights = operation.input(1)
+    ends = (operation.source, weights, operation.sink)
+    return weights.constant and all(each.dtype == "INT8" for each in ends)
+
+
+def windows(operation: Operation) -> tuple[Axis, Axis] | None:
+    """The windows of a convolution, down and across; None for a dilated one, or more than one image."""
+    (batch, *size, _), (_, *outputs, _) = operation.source.shape, operation.sink.shape
+    taps = operation.input(1).shape[1:3]
+    factors = (operation.option("dilationHFactor"), operation.option("dilationWFactor"))
+    if batch != 1 or any(factor > 1 and tap > 1 for factor, tap in zip(factors, taps, strict=True)):
+        return None
+    same = operation.option("padding") == 0
+    strides = (operation.option("strideH"), operation.option("strideW"))
+    down, across = (
+        Axis(length, out, tap, stride, max((out - 1) * stride + tap - length, 0) // 2 if same else 0)
+        for length, out, tap, stride in zip(size, outputs, taps, strides, strict=True))
+    return down, across
+
+
+def _bias(operation: Operation, channels: int) -> Integers:
+    present = len(operation.inputs) > 2 and operation.inputs[2] is not None
+    return integers(operation.input(2)).reshape(-1) if present else np.zeros(channels, np.int64)
+
+
+def _multipliers(operation: Operation) -> tuple[Integers, Integers]:
+    """The scales of the sums; TFLM multiplies two of a FULLY_CONNECTED in single precision, if it has but one."""
+    grids = operation.source.grid, operation.input(1).grid, operation.sink.grid
+    if operation.name != "FULLY_CONNECTED" or grids[1].per_channel:
+        return multipliers(*grids)
+    product = float(np.float32(grids[0].scales[0]) * np.float32(grids[1].scales[0]))
+    mantissa, shift = multiplier(product / float(grids[2].scales[0]))
+    return np.array([mantissa], np.int64), np.array([shift], np.int64)

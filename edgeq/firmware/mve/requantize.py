@@ -1,0 +1,163 @@
+"""From sums to int8 in vectors of four: the constants of a layer, and the instructions that use them.
+
+The one rule: two forms, and every layer has one. `Fitted` is a product without rounding whose constants
+are proved (see edgeq.firmware.fit); `Exact` repeats TFLM's own two roundings.
+
+GNU as 2.40 encodes VQSHRNB and VQSHRNT as VQRSHRNB and VQRSHRNT. So the rounding ones are used
+throughout, and half of what they divide by is taken out of the offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeq.arrays import Array, Integers
+from edgeq.firmware.fit import Sums, fitted
+
+NARROWEST = 16  # VQRSHRN shifts no further
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """int8 = ((R << k) + add) * factor >> 32, plus offset, >> n, saturated; R << k is a product with `unit`."""
+
+    n: int
+    low: int
+    high: int
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The constants of a channel, in the order that instructions take them."""
+        return ("add", "factor", "offset")
+
+
+@dataclass(frozen=True)
+class Exact:
+    """int8 = R + bias, shifted `left` if any channel is, times mantissa, rounded, shifted right, rounded.
+
+    `whole` says that some channel is shifted by nothing: then its sign must not count.
+    """
+
+    zero_point: int
+    left: bool
+    whole: bool
+    low: int
+    high: int
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The constants of a channel, in the order that instructions take them."""
+        return ("bias", *(("left",) if self.left else ()), "mantissa", "right")
+
+
+Form = Fitted | Exact
+
+
+@dataclass(frozen=True, eq=False)
+class Requantization:
+    """A form with its constants: `unit` for the layer, `rows` (in the form's order) by channels."""
+
+    form: Form
+    unit: int
+    rows: Integers
+
+    def padded(self, channels: int) -> Array:
+        """The rows as words, with zeros for the channels that are not there."""
+        missing = channels - self.rows.shape[1]
+        return words(np.pad(self.rows, ((0, 0), (0, missing))))
+
+
+def requantization(sums: Sums) -> Requantization:
+    """How the sums of a layer become int8; the fitted form where it has one and is the shorter one."""
+    unsigned = sums.low >= sums.zero_point
+    fit = fitted(sums, NARROWEST) if unsigned else None
+    if fit is not None and fit.less is None:
+        rows = np.stack([fit.add, fit.factor, fit.offset - (1 << fit.n >> 1)])
+        return Requantization(Fitted(fit.n, sums.low, sums.high), 1 << fit.k, rows)
+    shifts = np.where(sums.mantissas == 0, -1, sums.shifts)  # of a product of 0, any
+    left, right = np.maximum(shifts, 0), np.minimum(shifts, 0)
+    form = Exact(sums.zero_point, bool(left.any()), bool((right == 0).any()), sums.low, sums.high)
+    rows = np.stack([sums.bias, *([left] if form.left else []), sums.mantissas, right])
+    return Requantization(form, 0, rows)
+
+
+def words(values: Array) -> Array:
+    """Integers as they lie in memory: 32 bits, the higher ones dropped."""
+    return (np.asarray(values, np.int64) & 0xFFFFFFFF).astype(np.uint32)
+
+
+def of_channels(form: Form, vectors: int) -> Iterator[str]:
+    """Requantize one or two vectors of four channels, on the stack, to q0; both have the same channels.
+
+    The rows are at r1, a vector each, and r1 is moved behind them; r11 holds the unit. The bytes of q0
+    that count are those at even places: channel 0 of the first vector, of the second, channel 1, ….
+    r0, q1, q2, q3 are lost.
+    """
+    yield from [f"vldrw.u32 q{i}, [sp, #{16 * i}]" for i in range(vectors)]
+    yield from _fitted(form, vectors) if isinstance(form, Fitted) else _exact(form, vectors)
+    yield from clamped(form)
+
+
+def _fitted(form: Fitted, vectors: int) -> Iterator[str]:
+    sums = [f"q{2 + i}" for i in range(vectors)]
+    yield from [f"vldrw.u32 {each}, [r1]" for each in sums[1:]]
+    yield "vldrw.u32 q2, [r1], #16"
+    yield from [f"vmla.s32 {each}, q{i}, r11" for i, each in enumerate(sums)]
+    for instruction in ("vmulh.s32", "vadd.i32"):
+        yield "vldrw.u32 q0, [r1], #16"
+        yield from [f"{instruction} {each}, {each}, q0" for each in sums]
+    yield from [f"vqrshrn{'bt'[i]}.s32 q0, {each}, #{form.n}" for i, each in enumerate(sums)]
+    yield "vqmovnb.s16 q0, q0"
+
+
+def _exact(form: Exact, vectors: int) -> Iterator[str]:
+    sums = [f"q{i}" for i in range(vectors)]
+    before = ("vadd.i32", "vshl.s32", "vqrdmulh.s32") if form.left else ("vadd.i32", "vqrdmulh.s32")
+    for instruction in before:
+        yield "vldrw.u32 q2, [r1], #16"
+        yield from [f"{instruction} {each}, {each}, q2" for each in sums]
+    yield "vldrw.u32 q2, [r1], #16"
+    for each in sums:  # a negative half is rounded down, so one less is rounded up
+        sign = each
+        if form.whole:
+            sign = "q3"
+            yield f"vand q3, {each}, q2"
+        yield from (f"vshr.s32 q3, {sign}, #31", f"vadd.i32 {each}, {each}, q3",
+                    f"vrshl.s32 {each}, {each}, q2")
+    yield from [f"vqmovn{'bt'[i]}.s32 q0, {each}" for i, each in enumerate(sums)]
+    yield from (f"mov r0, #{form.zero_point}", "vqadd.s16 q0, q0, r0", "vqmovnb.s16 q0, q0")
+
+
+def of_pixels(form: Form, vectors: int) -> Iterator[str]:
+    """Requantize eight sums of one channel, on the stack, to the bytes at even places of q0.
+
+    Byte 0 is the first sum of the first four, byte 2 that of the second four, and so on. r3 and r5 hold
+    what the form adds first and last (bias and shift of the exact one), q5 the factor and q4 the unit.
+    r0, q1, q2 are lost.
+    """
+    sums = [f"q{1 + i}" for i in range(vectors)]
+    yield from [f"vldrw.u32 {each}, [sp, #{16 * i}]" for i, each in enumerate(sums)]
+    if isinstance(form, Fitted):
+        for instruction in ("vmlas.s32 {0}, q4, r3", "vmulh.s32 {0}, {0}, q5", "vadd.i32 {0}, {0}, r5"):
+            yield from [instruction.format(each) for each in sums]
+        yield from [f"vqrshrn{'bt'[i]}.s32 q0, {each}, #{form.n}" for i, each in enumerate(sums)]
+    else:
+        for each in sums:
+            yield from (f"vadd.i32 {each}, {each}, r3", f"vqrdmulh.s32 {each}, {each}, q5",
+                        f"vshr.s32 q0, {each}, #31", f"vadd.i32 {each}, {each}, q0",
+                        f"vrshl.s32 {each}, r5")
+        yield from [f"vqmovn{'bt'[i]}.s32 q0, {each}" for i, each in enumerate(sums)]
+        yield from (f"mov r0, #{form.zero_point}", "vqadd.s16 q0, q0, r0")
+    yield "vqmovnb.s16 q0, q0"
+    yield from clamped(form)
+
+
+def clamped(form: Form) -> Iterator[str]:
+    """Keep the bytes of q0 within the limits of a form; r0 and q1 are lost."""
+    if form.low > -128:
+        yield from (f"mov r0, #{form.low}", "vdup.8 q1, r0", "vmax.s8 q0, q0, q1")
+    if form.high < 127:
+        yield from (f"mov r0, #{form.high}", "vdup.8 q1, r0", "vmin.s8 q0, q0, q1")

@@ -1,0 +1,290 @@
+"""The C of a network: its driver, its kernels, its constants and its header.
+
+The one rule: what is emitted depends on the network, its plan and its name alone, so the same model
+gives the same text everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeq import __version__
+from edgeq.arrays import Array
+from edgeq.firmware.arena import Plan, drawn
+from edgeq.firmware.kernel import NAME, Argument, Constant, Input, Output, Routine, Scratch
+from edgeq.firmware.network import Network, Step
+from edgeq.firmware.prelude import PRELUDE
+from edgeq.graph import Tensor, values_of
+
+ESCAPES = {"-": "_", "_": "_U", ".": "_D"}
+TYPES = {"INT8": "int8_t", "INT16": "int16_t", "INT32": "int32_t", "FLOAT32": "float", "UINT8": "uint8_t",
+         "BOOL": "uint8_t", "INT64": "int64_t"}
+ALIGNED = """\
+/* Kernels read constants by words. */
+#if defined(__GNUC__)
+#define EQ_ALIGNED __attribute__((aligned(4)))
+#else
+#define EQ_ALIGNED
+#endif
+"""
+PER_LINE = 96  # characters of numbers in a line of constants
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A network with its plan, to be written as C under a name that begins all its symbols."""
+
+    name: str
+    network: Network
+    plan: Plan
+
+    @property
+    def source(self) -> Tensor:
+        """The model's input."""
+        return self.network.graph.tensors[self.network.graph.inputs[0]]
+
+    @property
+    def sink(self) -> Tensor:
+        """The model's output."""
+        return self.network.graph.tensors[self.network.graph.outputs[0]]
+
+    def address(self, tensor: int) -> str:
+        """Where a tensor lies, in the driver's C."""
+        return f"at({self.plan.tensors[tensor]}u)"
+
+
+@dataclass(eq=False)
+class Pool:
+    """The routines and constants of a program, each once, with the names that they got."""
+
+    program: str
+    routines: dict[Routine, str] = field(default_factory=dict)
+    constants: dict[tuple[str, bytes], tuple[str, Array]] = field(default_factory=dict)
+
+    def routine(self, routine: Routine) -> str:
+        """The name of `routine`, the same for all that share it."""
+        return self.routines.setdefault(routine, f"{self.program}_{routine.stem}_{len(self.routines)}")
+
+    def constant(self, stem: str, values: Array) -> str:
+        """The name of an array with these values, the same for all that share them."""
+        flat = np.ascontiguousarray(values).reshape(-1)
+        name = f"{self.program}_{stem}_{len(self.constants)}"
+        return self.constants.setdefault((flat.dtype.str, flat.tobytes()), (name, flat))[0]
+
+
+def identifier(name: str) -> str:
+    """A model's name as a C identifier, no two names the same: `vww-96` is `vww_96`.
+
+    Upper case stands in no name, so it marks what is escaped.
+    """
+    spelled = "".join(ESCAPES.get(letter, letter) for letter in name)
+    return spelled if spelled[:1].isalpha() else f"N{spelled}"
+
+
+def sources(program: Program) -> dict[str, str]:
+    """The files of `program`: name -> text."""
+    name, pool = program.name, Pool(program.name)
+    driver = _driver(program, pool)
+    texts = {
+        f"{name}.h": _header(program),
+        f"{name}.c": driver,
+        f"{name}_internal.h": _internal(pool),
+        f"{name}_kernels.c": _kernels(pool),
+        f"{name}_constants.c": _constants(pool),
+        "plan.txt": drawn(program.plan, program.network.steps),
+    }
+    if any(routine.assembly for routine in pool.routines):
+        texts[f"{name}_kernels.S"] = _assembly(pool)
+    return texts
+
+
+def c_array(kind: str, name: str, values: Array) -> str:
+    """A constant array of C: `const int8_t name[3] = {1, 2, 3};`, its lines not too long."""
+    return f"const {kind} {name}[{values.size}] = {{\n{_listed(values)}}};\n"
+
+
+def _listed(values: Array) -> str:
+    words = [f"0x{value:x}u" if values.dtype.kind == "u" else _literal(value) for value in values.tolist()]
+    lines, line = [], ""
+    for word in words:
+        if len(line) + len(word) > PER_LINE:
+            lines.append(line)
+            line = ""
+        line += f"{word}, "
+    return "".join(f"  {each.rstrip()}\n" for each in (*lines, line))
+
+
+def _literal(value: float) -> str:
+    if isinstance(value, float):
+        return f"{value:.8e}f"  # nine digits bring a float back
+    return str(value) if value != -2**31 else "(-2147483647 - 1)"
+
+
+def _header(program: Program) -> str:
+    name, source, sink = program.name, program.source, program.sink
+    return f"""\
+/* {name}: made by edgeq {__version__} from a full-integer .tflite. Not to be edited. */
+#ifndef {name}_H
+#define {name}_H
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* real = scale * (integer - zero point) */
+{_described(f"{name}_INPUT", source)}
+{_described(f"{name}_OUTPUT", sink)}
+#define {name}_ARENA_BYTES {program.plan.arena}u
+
+/* One inference. Either may lie anywhere; what lies at {name}_input() or {name}_output() is not copied.
+ * Not reentrant: there is one arena. */
+void {name}_invoke(const {TYPES[source.dtype]} *in, {TYPES[sink.dtype]} *out);
+/* The memory that all inferences work in. */
+size_t {name}_arena_bytes(void);
+/* Where in the arena the input is read, and the output left; an inference overwrites the input. */
+{TYPES[source.dtype]} *{name}_input(void);
+{TYPES[sink.dtype]} *{name}_output(void);
+
+#ifdef __cplusplus
+}}
+#endif
+#endif
+"""
+
+
+def _described(prefix: str, tensor: Tensor) -> str:
+    lines = [f"#define {prefix}_SHAPE {{{', '.join(map(str, tensor.shape))}}}",
+             f"#define {prefix}_ELEMENTS {tensor.elements}u"]
+    if tensor.quantization is not None:
+        lines += [f"#define {prefix}_SCALE {_literal(float(tensor.grid.scales[0]))}",
+                  f"#define {prefix}_ZERO_POINT ({tensor.grid.zero_points[0]})"]
+    return "\n".join(lines)
+
+
+def _driver(program: Program, pool: Pool) -> str:
+    name, source, sink = program.name, program.source, program.sink
+    steps = program.network.steps
+    functions = "\n".join(_step(program, pool, number) for number in range(len(steps)))
+    return f"""\
+/* The driver of {name}: its arena, and its {len(steps)} steps in their order. */
+#include "{name}.h"
+#include "{name}_internal.h"
+#include <string.h>
+
+/* With EQ_TRACE somebody sees what each operator leaves: for comparing, not for use. */
+#ifdef EQ_TRACE
+void eq_traced(uint32_t step, const void *bytes, uint32_t size);
+#define EQ_AFTER(operator, bytes, size) eq_traced((operator), (bytes), (size))
+#else
+#define EQ_AFTER(operator, bytes, size) ((void)0)
+#endif
+
+static union {{ int64_t aligned; int8_t bytes[{name}_ARENA_BYTES]; }} arena;
+
+static void *at(uint32_t offset) {{
+  return &arena.bytes[offset];
+}}
+
+{functions}
+static void (*const steps[{max(1, len(steps))}])(void) = {{
+{_table(name, len(steps))}}};
+
+size_t {name}_arena_bytes(void) {{
+  return sizeof arena;
+}}
+
+{TYPES[source.dtype]} *{name}_input(void) {{
+  return {program.address(source.index)};
+}}
+
+{TYPES[sink.dtype]} *{name}_output(void) {{
+  return {program.address(sink.index)};
+}}
+
+void {name}_invoke(const {TYPES[source.dtype]} *in, {TYPES[sink.dtype]} *out) {{
+  if (in != {name}_input()) {{
+    memcpy({name}_input(), in, {program.network.size(source.index)}u);
+  }}
+  for (uint32_t i = 0u; i < {len(steps)}u; i++) {{
+    steps[i]();
+  }}
+  if (out != {name}_output()) {{
+    memcpy(out, {name}_output(), {program.network.size(sink.index)}u);
+  }}
+}}
+"""
+
+
+def _table(name: str, count: int) -> str:
+    return "".join(f"  {name}_step_{i},\n" for i in range(count)) or "  0,\n"
+
+
+def _step(program: Program, pool: Pool, number: int) -> str:
+    step = program.network.steps[number]
+    given = ", ".join(_argument(program, pool, step, number, each) for each in step.kernel.arguments)
+    seen = "".join(f"  EQ_AFTER({step.operation.operator.index}, {program.address(tensor.index)}, "
+                   f"{program.network.size(tensor.index)}u);\n" for tensor in step.operation.outputs)
+    return (f"/* operator {step.label}, {_shapes(step)}: {step.provider.name} */\n"
+            f"static void {program.name}_step_{number}(void) {{\n"
+            f"  {pool.routine(step.kernel.routine)}({given});\n{seen}}}\n")
+
+
+def _shapes(step: Step) -> str:
+    operation = step.operation
+    return " -> ".join("x".join(map(str, tensor.shape)) for tensor in (operation.source, operation.sink))
+
+
+def _argument(program: Program, pool: Pool, step: Step, number: int, argument: Argument) -> str:
+    operation = step.operation
+    match argument:
+        case Input(place):
+            root = program.network.graph.tensors[program.network.root(operation.input(place).index)]
+            return pool.constant("data", values_of(root)) if root.constant else program.address(root.index)
+        case Output(place):
+            return program.address(operation.outputs[place].index)
+        case Scratch():
+            return f"at({program.plan.scratch.get(number, 0)}u)"
+        case Constant(stem, values):
+            return pool.constant(stem, values)
+
+
+def _internal(pool: Pool) -> str:
+    prototypes = "".join(f"void {name}({_named(routine.parameters, name)});\n"
+                         for routine, name in pool.routines.items())
+    arrays = "".join(f"extern const {_type(values)} {name}[{values.size}] EQ_ALIGNED;\n"
+                     for name, values in pool.constants.values())
+    guard = f"{pool.program}_INTERNAL_H"
+    return (f"/* What the files of {pool.program} share. */\n#ifndef {guard}\n#define {guard}\n"
+            f"#include <stdint.h>\n\n{ALIGNED}\n{prototypes}\n{arrays}\n#endif\n")
+
+
+def _type(values: Array) -> str:
+    return "float" if values.dtype.kind == "f" else f"{values.dtype.name}_t"
+
+
+def _kernels(pool: Pool) -> str:
+    headers = dict.fromkeys(header for routine in pool.routines for header in routine.headers)
+    return "\n".join((
+        f"/* The kernels of {pool.program}. */", *(f"#include <{header}>" for header in headers),
+        "#include <string.h>", f'#include "{pool.program}_internal.h"', "", PRELUDE,
+        *(_named(routine.c, name) for routine, name in pool.routines.items() if routine.c)))
+
+
+def _assembly(pool: Pool) -> str:
+    texts = [_named(routine.assembly, name) for routine, name in pool.routines.items() if routine.assembly]
+    return "\n".join((f"/* The kernels of {pool.program} in assembly. */",
+                      "  .syntax unified", "  .thumb", "", *texts))
+
+
+def _constants(pool: Pool) -> str:
+    arrays = (c_array(_type(values), name, values) for name, values in pool.constants.values())
+    return "\n".join((f"/* Weights and other constants of {pool.program}. */",
+                      f'#include "{pool.program}_internal.h"', "", *arrays))
+
+
+def _named(text: str, name: str) -> str:
+    return text.replace(NAME, name)
+

@@ -1,0 +1,137 @@
+"""QEMU: the test firmware on an emulated Cortex-M board, every instruction counted.
+
+The one rule: no output counts that is not the same, bit for bit, in every way that it was computed:
+by TensorFlow Lite Micro and the host build on all samples, by the firmware on some of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgeq.arrays import Array
+from edgeq.decode import meant
+from edgeq.emulation import qemu
+from edgeq.emulation.boards import BOARDS
+from edgeq.errors import ConfigError, Refused, ToolError
+from edgeq.firmware.hosted import hosted
+from edgeq.graph import read
+from edgeq.interpret import from_grid, on_grid, tflm_outputs
+from edgeq.measurement import Value, quantity, unavailable, value_of
+from edgeq.program import ELF, HOST, OUTPUTS, SHIP, STEPS, runnable_in, write_costs
+from edgeq.quantization import DETAILS
+from edgeq.samples import samples_in
+
+EMULATION = "emulation.json"
+NO_FIGURE = "no public figure says how many cycles an instruction takes on this core"
+
+
+@dataclass(frozen=True)
+class QemuCortexM:
+    """`board` is QEMU's machine; so many `samples`, spread over all, run on it.
+
+    Time is instructions * `cycles_per_instruction` / `clock`, energy that time `power_mw`: both are
+    estimates, and `basis` says where their figures are from.
+    """
+
+    packages: ClassVar = ("ai-edge-litert", "tflite-micro")
+    board: str
+    clock: float | str
+    cycles_per_instruction: float | None = None
+    power_mw: float | None = None
+    basis: str = ""
+    samples: int = 100
+    timeout_s: float = 600.0
+
+    def tools(self) -> tuple[Path, ...]:
+        """QEMU; ToolError with what to install where it is missing."""
+        return (qemu.program(),)
+
+    def run(self, out: Path, program: Path, samples: Path) -> None:
+        """Write the outputs for `samples`, instructions, and what goes to which operator.
+
+        Raises ToolError where the firmware hangs, faults, or computes anything else than the others.
+        """
+        model = runnable_in(program)
+        graph = read(model)
+        given = on_grid(graph, samples_in(samples))
+        outputs, seen_by_tflm = _agreed(program, model, given)
+        chosen = np.unique(np.linspace(0, len(given) - 1, self.samples).round().astype(int))
+        emulated = self._emulated(program, given[chosen], outputs[chosen])
+        np.save(out / OUTPUTS, from_grid(graph, outputs), allow_pickle=False)
+        write_costs(out, self._costs(emulated, len(chosen)))
+        told = {"board": self.board, "samples": len(chosen), "stack_bytes": emulated.stack_bytes,
+                "same_as_tflm_on": len(given) if seen_by_tflm else 0, "same_as_host_build_on": len(given),
+                "steps": _steps(emulated, program, len(chosen))}
+        (out / DETAILS).mkdir()
+        (out / DETAILS / EMULATION).write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+    def _emulated(self, program: Path, given: Array, wanted: Array) -> qemu.Emulated:
+        """What the firmware makes of `given`, seen to be what is `wanted`."""
+        if self.board not in BOARDS:
+            raise ConfigError(f"board: nothing is known of {self.board!r}{meant(self.board, BOARDS)}",
+                              "correct it in target.yaml")
+        emulation = qemu.Emulation(BOARDS[self.board], given[0].nbytes, wanted[0].nbytes,
+                                   self.timeout_s, counting="instructions")
+        emulated = qemu.run(program / SHIP / ELF, given.tobytes(), emulation)
+        _see_same(f"the firmware on {self.board}", np.frombuffer(emulated.outputs, wanted.dtype), wanted)
+        return emulated
+
+    def _costs(self, emulated: qemu.Emulated, count: int) -> dict[str, Value]:
+        """The instructions of the longest inference, and the time and energy that follow."""
+        if emulated.counts is None:
+            raise ToolError("the emulator counted nothing", "its plugin may be of another version")
+        most = max(sample.instructions for sample in emulated.counts.samples)
+        costs = {"instructions": value_of("instructions", most, "simulated", n=count, aggregation="max")}
+        if self.cycles_per_instruction is None:
+            return costs | {"latency_ms": unavailable("latency_ms", NO_FIGURE)}
+        latency = 1000 * most * self.cycles_per_instruction / self._hertz
+        costs["latency_ms"] = self._estimated("latency_ms", latency)
+        if self.power_mw is not None:
+            costs["energy_uj"] = self._estimated("energy_uj", latency * self.power_mw)
+        return costs
+
+    def _estimated(self, metric: str, value: float) -> Value:
+        return replace(value_of(metric, value, "estimated"), basis=self.basis)
+
+    @property
+    def _hertz(self) -> float:
+        try:
+            return quantity(self.clock, "hz")
+        except ValueError as error:
+            raise ConfigError(f"clock: {error}", "correct it in target.yaml") from error
+
+
+def _agreed(program: Path, model: Path, given: Array) -> tuple[Array, bool]:
+    """The outputs of the host build for all of `given`, and whether TFLM took the model: then it agrees."""
+    made = hosted(program / HOST / HOST, given.tobytes()).outputs
+    try:
+        wanted, _ = tflm_outputs(model, given)
+    except Refused:
+        sink = read(model).tensors[read(model).outputs[0]]
+        outputs = np.frombuffer(made, np.dtype(sink.dtype.lower()))
+        return outputs.reshape(len(given), *sink.shape[1:]), False
+    _see_same("the host build", np.frombuffer(made, wanted.dtype), wanted)
+    return wanted, True
+
+
+def _see_same(who: str, found: Array, wanted: Array) -> None:
+    """Raise ToolError where `found` is not `wanted`, with the first sample that differs."""
+    different = (found.reshape(wanted.shape) != wanted).reshape(len(wanted), -1).any(1)
+    if different.any():
+        raise ToolError(
+            f"{who} computes something else than TensorFlow Lite Micro for {different.sum()} of "
+            f"{len(wanted)} samples, the first of them number {int(different.argmax())}",
+            "`edgeq parity` names the first operator that differs; this is a bug of edgeq or a compiler")
+
+
+def _steps(emulated: qemu.Emulated, program: Path, count: int) -> list[dict[str, Any]]:
+    """What each step computes, and its instructions an inference (mean)."""
+    steps = json.loads((program / STEPS).read_text(encoding="utf-8"))
+    counts = emulated.counts.steps if emulated.counts else ()
+    return [{**step, "instructions": counted.instructions / count}
+            for step, counted in zip(steps, counts, strict=True)]
