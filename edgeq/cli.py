@@ -142,17 +142,40 @@ def inspect(model: Path, as_json: bool) -> None:
               show_default=True)
 @STORE
 @click.option("--json", "as_json", is_flag=True, help="All of it, for a machine.")
-def sensitivity(top: int | None, as_json: bool, **asked: Any) -> None:
+def sensitivity(top: int | None, granularity: Granularity, as_json: bool, **asked: Any) -> None:
     """Rank a model's layers by what the output loses when each alone is quantized to int8."""
     question = probing.Question(**asked)
     name = question.model.name
     with console.progress(err, 1) as tell:
-        found = probing.sensitivity(question, partial(tell, name))
+        found = probing.sensitivity(question, granularity, partial(tell, name))
     if as_json:
-        _say(json.dumps({"model": name, "granularity": question.granularity, **asdict(found)}, indent=1))
+        _say(json.dumps({"model": name, "granularity": granularity, **asdict(found)}, indent=1))
     else:
         out.print(console.layers(found, top))
         _say(console.judged(name, found))
+
+
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--target", required=True, help="The target whose firmware is compared.")
+@click.option("--calibration", type=FILE, help="Samples (.npz with x), as the model takes them.")
+@click.option("--pipeline", type=FILE, help="What names them for this model.  [default: pipeline.yaml]")
+@click.option("--samples", type=click.IntRange(min=1), help="Compare so many of them.  [default: 10]")
+@STORE
+@click.option("--json", "as_json", is_flag=True, help="All of it, for a machine.")
+def parity(target: str, as_json: bool, **asked: Any) -> None:
+    """Compare every operator in LiteRT, TFLM, the host build and the firmware; 1 if firmware differs."""
+    question = probing.Question(**asked)
+    name = question.model.name
+    with console.progress(err, 1) as tell:
+        chain = probing.parity(question, target, partial(tell, name))
+    if as_json:
+        _say(json.dumps({"model": name, "target": target, **asdict(chain)}, indent=1))
+    else:
+        out.print(console.links(chain))
+        for line in console.firsts(chain):
+            _say(line)
+    sys.exit(0 if chain.exact else 1)
 
 
 @cli.command()

@@ -15,6 +15,7 @@ from edgeq.errors import ConfigError, EdgeqError
 from edgeq.flow import Said
 from edgeq.gates import Verdict, between, shown
 from edgeq.measurement import WORST, Measurement
+from edgeq.parity import Chain
 from edgeq.plan import Job
 from edgeq.ptq.sensitivity import Table as Sensitivities
 from edgeq.report import Climbed, Report, Result
@@ -98,6 +99,34 @@ def judged(model: str, found: Sensitivities) -> str:
     return (f"{model}: {len(found.layers)} layers; with all of them quantized the output has "
             f"{found.all_quantized_db:.1f} dB; by {found.samples} of {found.calibration_samples} "
             "calibration samples")
+
+
+def links(chain: Chain) -> Table:
+    """A row an operator: how far each link of the chain is from the one before it, in LSB."""
+    table = Table("#", "operator", *(f"{link.before} -> {link.name}" for link in chain.links),
+                  header_style="bold")
+    rows: dict[tuple[int, str], dict[str, str]] = {}
+    for link in chain.links:
+        for each in link.operators:
+            rows.setdefault((each.index, each.name), {})[link.name] = _apart(each.lsb, each.samples)
+    for (index, name), found in rows.items():
+        table.add_row(str(index), name, *(found.get(link.name, "") for link in chain.links))
+    return table
+
+
+def firsts(chain: Chain) -> Iterator[str]:
+    """A line a link: that all is equal, or the first operator that is not."""
+    for link in chain.links:
+        told = f"{link.before} -> {link.name}:"
+        if link.first is None:
+            yield f"{told} equal bit for bit in {chain.samples} samples"
+        else:
+            yield (f"{told} first differs at operator {link.first.index} {link.first.name}, by "
+                   f"{_apart(link.first.lsb, link.first.samples)} of {chain.samples}")
+
+
+def _apart(lsb: int, samples: int) -> str:
+    return f"{lsb} LSB in {samples}" if lsb else "="
 
 
 def totals(described: Mapping[str, Any]) -> str:

@@ -90,17 +90,19 @@ def litert_outputs(model: Path, given: Array, kernels: Kernels) -> Array:
     return _each(graph, given, infer)
 
 
-def litert(model: Path, kernels: Kernels) -> Any:
+def litert(model: Path, kernels: Kernels, *, keep_all: bool = False) -> Any:
     """A LiteRT interpreter with its tensors allocated, on one thread.
 
-    Raises Refused where LiteRT has no kernel for an operator, ConfigError for a damaged file.
+    With `keep_all` every tensor can be read after an inference. Raises Refused where LiteRT has no
+    kernel for an operator, ConfigError for a damaged file.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_REF if kernels == "reference" else OpResolverType.AUTO
     try:
         interpreter = Interpreter(
-            model_path=str(model), num_threads=1, experimental_op_resolver_type=resolver)
+            model_path=str(model), num_threads=1, experimental_op_resolver_type=resolver,
+            experimental_preserve_all_tensors=keep_all)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         said = _first_line(error)
@@ -123,14 +125,7 @@ def run_tflm(model: Path, samples: Array) -> tuple[Floats, int]:
 
 def tflm_outputs(model: Path, given: Array) -> tuple[Array, int]:
     """As `run_tflm`, of inputs and outputs (n, *shape) of the model's own types."""
-    from tflite_micro.python.tflite_micro import runtime
-
-    graph = read(model)
-    with _captured_stderr() as said:
-        try:
-            interpreter = runtime.Interpreter.from_file(str(model), arena_size=_arena_bound(model, graph))
-        except RuntimeError as error:
-            raise _not_for_tflm(said() or str(error)) from error
+    graph, interpreter = read(model), tflm(model)
     reset = interpreter.reset if _stateful(graph) else _nothing
 
     def infer(sample: Array) -> Array:
@@ -140,19 +135,36 @@ def tflm_outputs(model: Path, given: Array) -> tuple[Array, int]:
         output: Array = interpreter.get_output(0)
         return output
 
-    with _captured_stderr() as said:
-        try:
-            outputs = _each(graph, given, infer)
-        except RuntimeError as error:
-            raise _not_for_tflm(said() or str(error)) from error
+    with said_by_tflm():
+        outputs = _each(graph, given, infer)
     with _captured_stderr() as said:
         interpreter.print_allocations()
         return outputs, arena_total(said())
 
 
-def _not_for_tflm(said: str) -> Refused:
-    return Refused(f"TensorFlow Lite Micro cannot run the model: {said}",
-                   "an int8 recipe, or operators that TFLM has")
+def tflm(model: Path, *, keep_all: bool = False) -> Any:
+    """An interpreter of TensorFlow Lite Micro; with `keep_all` every tensor can be read afterwards.
+
+    Raises Refused where it has no kernel for an operator.
+    """
+    from tflite_micro.python.tflite_micro import runtime
+
+    config = runtime.InterpreterConfig
+    with said_by_tflm():
+        return runtime.Interpreter.from_file(
+            str(model), arena_size=_arena_bound(model, read(model)),
+            intrepreter_config=config.kPreserveAllTensors if keep_all else config.kAllocationRecording)
+
+
+@contextmanager
+def said_by_tflm() -> Iterator[None]:
+    """Makes of TFLM's own errors in the block a Refused, with what it prints: the reason is there."""
+    with _captured_stderr() as said:
+        try:
+            yield
+        except RuntimeError as error:
+            raise Refused(f"TensorFlow Lite Micro cannot run the model: {said() or error}",
+                          "an int8 recipe, or operators that TFLM has") from error
 
 
 def arena_total(report: str) -> int:

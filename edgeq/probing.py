@@ -9,16 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeq.artifact import Origin
+from edgeq.artifact import Artifact, Origin
+from edgeq.backends.firmware import Firmware
 from edgeq.errors import ConfigError
 from edgeq.frontends import FRONTENDS, SUFFIXES, Frontend, kind_of
+from edgeq.parity import SAMPLES, Chain, Given, Parity, is_quantized, read_chain
 from edgeq.pipeline import DataSet, Model, load
 from edgeq.plan import told
 from edgeq.progress import heard_by
 from edgeq.ptq.sensitivity import Sensitivity, Table, read
 from edgeq.quantization import Granularity
+from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.samples import Samples
 from edgeq.store import Store
+from edgeq.target import find
 from edgeq.workers import Workers
 
 FORMAT = "tflite"
@@ -28,25 +32,28 @@ TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True)
 class Question:
-    """What `edgeq sensitivity` was asked, as the command line has it."""
+    """Which model is looked at, by which samples, as the command line has it."""
 
     model: Path
     calibration: Path | None
     pipeline: Path | None
     samples: int | None
-    granularity: Granularity
     store: Path
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at: how the source is converted, and what it is calibrated with."""
+    """What is looked at: its source, how that is converted, and what it is calibrated with."""
 
+    source: Path
     frontend: Frontend
     data: DataSet
 
 
-def sensitivity(asked: Question, tell: Callable[[str, float | None], None]) -> Table:
+Tell = Callable[[str, float | None], None]
+
+
+def sensitivity(asked: Question, granularity: Granularity, tell: Tell) -> Table:
     """The sensitivity of the layers of a model, quantized as static-int8 does it.
 
     Raises ConfigError where there is no such model or nothing to calibrate it with, Refused where
@@ -56,37 +63,71 @@ def sensitivity(asked: Question, tell: Callable[[str, float | None], None]) -> T
     with Workers(asked.store, 1, TIMEOUT_S) as workers, heard_by(lambda done, text: tell(text, done)):
         store = Store(asked.store.absolute(), workers.make)
         tell("convert", None)
-        baseline = store.make(subject.frontend.convert, store.take(Origin(asked.model)))
+        baseline = store.make(subject.frontend.convert, store.take(Origin(subject.source)))
         samples = store.make(subject.data.samples.load, store.take(subject.data.origin), baseline)
         tell("quantize", None)
-        looked = store.make(Sensitivity(asked.granularity, asked.samples).look, baseline, samples)
+        looked = store.make(Sensitivity(granularity, asked.samples).look, baseline, samples)
         return read(store.path(looked))
 
 
+def parity(asked: Question, name: str, tell: Tell) -> Chain:
+    """Every operator of a model by all that computes it, for the target `name`.
+
+    A .tflite that is quantized is taken as it is, and fed seeded noise where no samples are named;
+    any other model is quantized as static-int8 does it. Raises ConfigError where there is no such
+    model or target, Refused where it cannot be quantized or compiled.
+    """
+    target = find(asked.pipeline.parent if asked.pipeline else Path(), name)
+    with Workers(asked.store, 1, TIMEOUT_S) as workers, heard_by(lambda done, text: tell(text, done)):
+        store = Store(asked.store.absolute(), workers.make)
+        tell("quantize", None)
+        quantized, samples = _quantized(asked, store)
+        tell("compile", None)
+        maker = Parity(asked.samples or SAMPLES)
+        program = None
+        if isinstance(target.backend, Firmware):
+            maker = replace(maker, board=target.backend.board)
+            program = store.make(replace(target.backend, traced=True).compile, quantized)
+        tell("compare", None)
+        return read_chain(store.path(store.make(maker.look, quantized, program, samples)))
+
+
+def _quantized(asked: Question, store: Store) -> tuple[Artifact, Artifact | None]:
+    """The model with integers throughout, and the samples to feed it, if any."""
+    if asked.model.suffix == ".tflite" and asked.model.is_file() and is_quantized(asked.model):
+        return store.make(Given().quantize, store.take(Origin(asked.model))), None
+    subject = _subject(replace(asked, samples=None))
+    baseline = store.make(subject.frontend.convert, store.take(Origin(subject.source)))
+    samples = store.make(subject.data.samples.load, store.take(subject.data.origin), baseline)
+    return store.make(StaticInt8().quantize, baseline, samples), samples
+
+
 def _subject(asked: Question) -> Subject:
-    kind = kind_of(asked.model)
     if not asked.model.exists():
         raise ConfigError(f"there is no {asked.model}", "name a model")
+    named = _named(asked)
+    source = named.source if named else asked.model
+    kind = kind_of(source)
     if kind is None:
         raise ConfigError(f"no frontend reads {asked.model}",
                           f"known: {', '.join(SUFFIXES)}, or the folder of a SavedModel")
-    named = _named(asked)
     frontend = FRONTENDS[FORMAT, kind]
     data = _data(asked, named)
     if asked.samples:
         data = replace(data, samples=replace(data.samples, count=asked.samples))
-    return Subject(told(frontend, named) if named else frontend(), data)
+    return Subject(source, told(frontend, named) if named else frontend(), data)
 
 
 def _named(asked: Question) -> Model | None:
-    """The model with this source in the pipeline that was named, or is here; None where there is none.
+    """The model with this source, or its source in this folder, in the pipeline that was named, or is here.
 
-    One that only lies here is left alone where the samples are given.
+    None where there is none. One that only lies here is left alone where the samples are given.
     """
     if asked.pipeline is None and (asked.calibration or not DEFAULT.exists()):
         return None
-    models = load(asked.pipeline or DEFAULT).models
-    found = [model for model in models if model.source.resolve() == asked.model.resolve()]
+    place = asked.model.resolve()
+    found = [model for model in load(asked.pipeline or DEFAULT).models
+             if place in (model.source.resolve(), model.source.resolve().parent)]
     return next((model for model in found if "calibration" in model.data), found[0] if found else None)
 
 

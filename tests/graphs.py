@@ -12,7 +12,9 @@ OPTIONS = {
     "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions", "MAX_POOL_2D": "Pool2DOptions", "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
-    "SHAPE": "ShapeOptions", "SOFTMAX": "SoftmaxOptions", "SPLIT": "SplitOptions", "SVDF": "SVDFOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+    "SHAPE": "ShapeOptions", "SOFTMAX": "SoftmaxOptions", "SPLIT": "SplitOptions",
+    "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions", "SVDF": "SVDFOptions",
     "TRANSPOSE_CONV": "TransposeConvOptions"}
 
 

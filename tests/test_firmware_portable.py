@@ -5,14 +5,19 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.firmware_nets import ACTIVATIONS, Net, by_firmware, by_tflm, case
+from tests.firmware_nets import ACTIVATIONS, Net, by_firmware, by_tflm, case, sizes
+from tests.graphs import noise, spelled
 
 
 def same(folder, cases):
     """Fails where the firmware of a case differs from TFLM."""
+    wrong = []
     for each, ours, theirs in zip(cases, by_firmware(cases, folder), by_tflm(cases, folder), strict=True):
         assert len(np.unique(theirs)) > 1, f"{each.name}: TFLM's outputs are all the same"
-        np.testing.assert_array_equal(ours, theirs, err_msg=each.name)
+        if not np.array_equal(ours, theirs):
+            wrong.append(f"{each.name}: {(ours != theirs).sum()} of {ours.size} differ, by up to "
+                         f"{np.abs(ours.astype(float) - theirs).max()}")
+    assert not wrong, "\n".join(wrong)
 
 
 def convolutions(dtype):
@@ -35,3 +40,43 @@ def convolutions(dtype):
 @pytest.mark.parametrize("dtype", ["INT8", "INT16"])
 def test_convolutions(dtype, tmp_path):
     same(tmp_path, [*convolutions(dtype)])
+
+
+def operators(dtype):
+    """One operator each, of all kinds but convolutions: name -> net."""
+    for seed, activation in enumerate(ACTIVATIONS):
+        options = {"fusedActivationFunction": seed}
+        for name in ("ADD", "SUB", "MUL"):
+            for shape in ([1, 4, 5, 3], [3], [1, 1, 1, 3], [1, 4, 1, 1], [1, 1, 5, 3], []):
+                net = Net((1, 4, 5, 3), seed, dtype)
+                other = net.constant(noise(dtype.lower(), shape, seed), dtype, scale=net.scale(), zero=net.zero(dtype))
+                given = ["in", other] if seed % 2 else [other, "in"]
+                grid = None if name != "MUL" else {"scale": net.grid("in")["scale"] * 30 * net.grid(other)["scale"]}
+                net.add(name, " ".join(given), (1, 4, 5, 3), grid, **options)
+                yield f"{name}_{activation}_{len(shape)}{sum(shape)}", net
+        for size, stride, padding in (((2, 2), (2, 2), "VALID"), ((3, 2), (2, 1), "SAME"), ((5, 4), (1, 1), "VALID")):
+            for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
+                net = Net((1, 5, 4, 3), seed, dtype)
+                option = {"stride": stride, "padding": padding}
+                net.add(name, "in", [1, *sizes([1, 5, 4, 3], size, option), 3], net.grid("in"),
+                        filterHeight=size[0], filterWidth=size[1],
+                        **spelled({**option, "activation": activation}))
+                yield f"{name}_{activation}_{size[0]}", net
+        net = Net((2, 7), seed, dtype)
+        net.dense("in", 5, activation=activation, per_channel=seed % 2 == 1 and dtype == "INT8", bias=seed != 2)
+        yield f"FULLY_CONNECTED_{activation}", net
+    for axes, keep in (((1, 2), True), ((2, 1), False), ((3,), False), ((-1, 1), True), ((1, 2, 3), False)):
+        net = Net((1, 4, 5, 3), len(axes) + keep, dtype)
+        shape = [n if i not in {a % 4 for a in axes} else 1 for i, n in enumerate((1, 4, 5, 3))]
+        shape = shape if keep else [n for i, n in enumerate((1, 4, 5, 3)) if i not in {a % 4 for a in axes}]
+        net.add("MEAN", f"in {net.integers(*axes)}", shape, {"scale": net.grid("in")["scale"] * (0.3 + keep)},
+                keepDims=keep)
+        yield f"MEAN_{len(axes)}{axes[0] % 4}{keep}", net
+        net = Net((1, 4, 5, 3), len(axes) + keep, dtype)
+        net.add("MEAN", f"in {net.integers(*axes)}", shape, net.grid("in"), keepDims=keep)
+        yield f"MEAN_same_{len(axes)}{axes[0] % 4}{keep}", net
+
+
+@pytest.mark.parametrize("dtype", ["INT8", "INT16"])
+def test_operators(dtype, tmp_path):
+    same(tmp_path, [case(name.lower(), net.file()) for name, net in operators(dtype)])

@@ -296,7 +296,7 @@ def test_a_mistake_is_told(small, monkeypatch, shared_store, asked, told):
     given = {name: Path(value) if isinstance(value, str) else value
              for name, value in (usual | asked).items()}
     with pytest.raises(ConfigError, match=re.escape(told)):
-        probing.sensitivity(Question(**given, granularity="per_channel", store=shared_store), lambda *_: None)
+        probing.sensitivity(Question(**given, store=shared_store), "per_channel", lambda *_: None)
 
 
 @pytest.mark.parametrize(("words", "told"), [

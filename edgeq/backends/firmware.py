@@ -46,7 +46,8 @@ class Firmware:
 
     `board` is the emulator's machine that the test firmware is linked for; `kernels` are the fastest
     that the core has (`auto`), plain C (`portable`), or CMSIS-NN's (`cmsis-nn`); `compiler` is the path
-    or name of arm-none-eabi-gcc, else $ARM_NONE_EABI_GCC, else the PATH; `model` comes from the plan.
+    or name of arm-none-eabi-gcc, else $ARM_NONE_EABI_GCC, else the PATH. With `traced` the test firmware
+    tells what each operator leaves. `model` comes from the plan.
     """
 
     packages: ClassVar = ("ai-edge-litert", "tflite-micro")
@@ -58,6 +59,7 @@ class Firmware:
     kernels: Choice = "auto"
     optimize: Literal["-O2", "-O3", "-Os"] = "-O2"
     compiler: str = ""
+    traced: bool = False
     model: str = "model"
 
     def tools(self) -> tuple[Path, ...]:

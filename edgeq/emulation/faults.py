@@ -6,13 +6,14 @@ Bits of CFSR and HFSR: Arm Architecture Reference Manuals, DDI 0403 (B3.2.15) an
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeq.emulation.elf import function_at
 
 NAMES = ("r0", "r1", "r2", "r3", "r12", "lr", "pc", "psr", "cfsr", "hfsr", "mmfar", "bfar",
-         "sp", "exc_return")
-FAULT = re.compile(rf"edgeq-fault((?: [0-9a-f]{{8}}){{{len(NAMES) + 1}}})")
+         "sp", "exc_return", "framed")
+FAULT = re.compile(rf"edgeq-fault((?: [0-9a-f]{{8}}){{{len(NAMES)}}})")
 STACKING = (1 << 4) | (1 << 12) | (1 << 20)  # MSTKERR, STKERR, STKOF
 CAUSES = (
     (STACKING, "the stack overflowed"),
@@ -30,15 +31,20 @@ CAUSES = (
 )
 
 
-def told(fault: re.Match[str], elf: Path) -> tuple[str, str]:
-    """The fault that FAULT found in a firmware's output, as a message and a hint."""
-    *values, framed = (int(word, 16) for word in fault[1].split())
+def found(output: str) -> tuple[int, ...] | None:
+    """The registers that a firmware reported by semihosting, in the order of NAMES; None where it did not."""
+    match = FAULT.search(output)
+    return tuple(int(word, 16) for word in match[1].split()) if match else None
+
+
+def told(values: Sequence[int], elf: Path | None) -> tuple[str, str]:
+    """The registers in the order of NAMES as a message and a hint; `elf` names the functions."""
     registers = dict(zip(NAMES, values, strict=True))
-    listed = " ".join(f"{name}={value:08x}" for name, value in registers.items())
+    listed = " ".join(f"{name}={registers[name]:08x}" for name in NAMES[:-1])
     causes = [words for bits, words in CAUSES if registers["cfsr"] & bits]
-    if not framed:
+    if not registers["framed"]:
         return causes[0] if causes else "the stack overflowed", f"give it a larger stack; registers: {listed}"
-    place = function_at(elf, registers["pc"]) or f"{registers['pc']:#010x}"
-    caller = function_at(elf, registers["lr"] & ~1)
+    place = (elf and function_at(elf, registers["pc"])) or f"{registers['pc']:#010x}"
+    caller = elf and function_at(elf, registers["lr"] & ~1)
     cause = causes[0] if causes else "a fault"
     return f"{cause} in {place}" + (f", called from {caller}" if caller else ""), f"registers: {listed}"

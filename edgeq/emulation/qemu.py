@@ -23,7 +23,7 @@ from edgeq import tool
 from edgeq.emulation import elf as elf_file
 from edgeq.emulation import plugin
 from edgeq.emulation.boards import Board
-from edgeq.emulation.faults import FAULT, told
+from edgeq.emulation.faults import found, told
 from edgeq.errors import ToolError
 
 EMULATOR = "qemu-system-arm"
@@ -105,10 +105,10 @@ def run(elf: Path, samples: bytes, emulation: Emulation) -> Emulated:
 
 def program() -> Path:
     """QEMU; ToolError with what to install where it is missing."""
-    found = tool.find(EMULATOR)
-    if found is None:
+    path = tool.find(EMULATOR)
+    if path is None:
         raise ToolError(f"{EMULATOR} is not installed", "apt-get install qemu-system-arm")
-    return found
+    return path
 
 
 def arguments(elf: Path, board: Board, serial: str = "none") -> list[str | Path]:
@@ -119,12 +119,12 @@ def arguments(elf: Path, board: Board, serial: str = "none") -> list[str | Path]
 
 def _limited(emulation: Emulation, size: int) -> list[str | Path]:
     """What keeps a firmware from filling the disk: no file larger than what it is to write."""
-    program = tool.find("prlimit")
-    if program is None:
+    limiter = tool.find("prlimit")
+    if limiter is None:
         return []
     count = size // emulation.input_bytes
     largest = SPARE + count * max(emulation.output_bytes, emulation.trace_bytes)
-    return [program, f"--fsize={largest}:{largest}"]
+    return [limiter, f"--fsize={largest}:{largest}"]
 
 
 def _counted(work: Path, elf: Path, counting: Counting) -> list[str]:
@@ -134,8 +134,8 @@ def _counted(work: Path, elf: Path, counting: Counting) -> list[str]:
     functions = elf_file.functions(elf)
     if BEGINS not in functions or ENDS not in functions:
         raise ToolError(f"{elf.name} has no marks to count between", "link it with test_main.c")
-    steps = sorted((int(found[1]), symbol.address) for name, symbol in functions.items()
-                   if (found := STEP.search(name)))
+    steps = sorted((int(match[1]), symbol.address) for name, symbol in functions.items()
+                   if (match := STEP.search(name)))
     (work / "steps").write_text("".join(f"{address:x}\n" for _, address in steps), encoding="utf-8")
     begin, end = functions[BEGINS].address, functions[ENDS].address
     words = (f"{plugin.built()}", f"begin={begin:#x}", f"end={end:#x}", "out=counts", "steps=steps",
@@ -145,8 +145,8 @@ def _counted(work: Path, elf: Path, counting: Counting) -> list[str]:
 
 def _check(finished: tool.Finished, elf: Path, board: Board) -> None:
     """Raises ToolError where the firmware did not end well."""
-    if fault := FAULT.search(finished.output):
-        message, hint = told(fault, elf)
+    if registers := found(finished.output):
+        message, hint = told(registers, elf)
         raise ToolError(f"the firmware faulted on {board.machine}: {message}", hint)
     if finished.status:
         what = STATUSES.get(finished.status, f"ended with status {finished.status}")

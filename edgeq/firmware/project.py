@@ -36,11 +36,11 @@ def project(
 def host_main(program: Program) -> str:
     """A program of the host: from each input in in.bin an output to out.bin, till its end.
 
-    trace.bin gets what each operator leaves: its index and the size, four bytes each, then the bytes.
+    The file that is named gets what operators leave: tensor and size, four bytes each, then the bytes.
     """
     name = program.name
     return f"""\
-/* {name} on the host: in.bin to out.bin, and to trace.bin what each operator leaves. */
+/* {name} on the host: in.bin to out.bin, and what each operator leaves to the file named. */
 #include "{name}.h"
 #include <stdio.h>
 
@@ -48,9 +48,9 @@ static {TYPES[program.source.dtype]} in[{name}_INPUT_ELEMENTS];
 static {TYPES[program.sink.dtype]} out[{name}_OUTPUT_ELEMENTS];
 static FILE *trace;
 
-void eq_traced(uint32_t step, const void *bytes, uint32_t size);
-void eq_traced(uint32_t step, const void *bytes, uint32_t size) {{
-  const uint32_t head[2] = {{step, size}};
+void eq_traced(uint32_t tensor, const void *bytes, uint32_t size);
+void eq_traced(uint32_t tensor, const void *bytes, uint32_t size) {{
+  const uint32_t head[2] = {{tensor, size}};
   if (trace != NULL) {{
     (void)fwrite(head, sizeof head, 1, trace);
     (void)fwrite(bytes, size, 1, trace);

@@ -174,12 +174,12 @@ def _driver(program: Program, pool: Pool) -> str:
 #include "{name}_internal.h"
 #include <string.h>
 
-/* With EQ_TRACE somebody sees what each operator leaves: for comparing, not for use. */
+/* With EQ_TRACE somebody sees what each operator leaves, by tensor: for comparing, not for use. */
 #ifdef EQ_TRACE
-void eq_traced(uint32_t step, const void *bytes, uint32_t size);
-#define EQ_AFTER(operator, bytes, size) eq_traced((operator), (bytes), (size))
+void eq_traced(uint32_t tensor, const void *bytes, uint32_t size);
+#define EQ_AFTER(tensor, bytes, size) eq_traced((tensor), (bytes), (size))
 #else
-#define EQ_AFTER(operator, bytes, size) ((void)0)
+#define EQ_AFTER(tensor, bytes, size) ((void)0)
 #endif
 
 static union {{ int64_t aligned; int8_t bytes[{name}_ARENA_BYTES]; }} arena;
@@ -225,7 +225,7 @@ def _table(name: str, count: int) -> str:
 def _step(program: Program, pool: Pool, number: int) -> str:
     step = program.network.steps[number]
     given = ", ".join(_argument(program, pool, step, number, each) for each in step.kernel.arguments)
-    seen = "".join(f"  EQ_AFTER({step.operation.operator.index}, {program.address(tensor.index)}, "
+    seen = "".join(f"  EQ_AFTER({tensor.index}u, {program.address(tensor.index)}, "
                    f"{program.network.size(tensor.index)}u);\n" for tensor in step.operation.outputs)
     return (f"/* operator {step.label}, {_shapes(step)}: {step.provider.name} */\n"
             f"static void {program.name}_step_{number}(void) {{\n"

@@ -6,8 +6,8 @@ The one rule: sums stay in the eight even registers, which VMLADAV adds to, unti
 So r1 is at the constants, r3 and r7 at the two pixels, r5 at the output, r9 at the table of rows,
 and r11 has the end of a loop, then the unit.
 
-`rows` points at the rows of the first pixel's window, and has room for one entry more, to a multiple
-of four; the function moves a copy of its own on.
+`rows` points at the rows of the first pixel's window and has a multiple of four entries; the function
+moves a copy of its own on.
 """
 
 from __future__ import annotations
@@ -84,25 +84,21 @@ def _moved_on(product: Product) -> Iterator[str]:
 
 def _blocks(product: Product, pixels: int) -> Iterator[str]:
     """All channels of one pixel or two: a loop over blocks of four."""
-    loop, counted = label(f"channels{pixels}"), product.blocks > 1
-    yield f"ldr r1, [sp, #{CONSTANTS}]"
-    if counted:
-        yield from (*added("r9", "r5", 4 * product.blocks), f"str r9, [sp, #{END}]", f"{loop}:")
-    yield from _window(product, pixels)
-    yield from (f"stm sp, {{{', '.join(SUMS[:4 * pixels])}}}", f"ldr r11, [sp, #{UNIT}]",
-                *of_channels(product.form, pixels), *_stored(product, pixels))
-    if counted:
-        yield from (f"ldr r9, [sp, #{END}]", "cmp r5, r9", f"bne.w {loop}")
+    loop, long = label(f"channels{pixels}"), product.rows * product.vectors > UNROLLED
+    yield from (f"ldr r1, [sp, #{CONSTANTS}]", *added("r9", "r5", 4 * product.blocks),
+                f"str r9, [sp, #{END}]", f"{loop}:", *_window(product, pixels),
+                f"stm sp, {{{', '.join(SUMS[:4 * pixels])}}}",
+                *([f"ldr r11, [sp, #{UNIT}]", f"ldr r9, [sp, #{END}]"] if long else []),
+                *of_channels(product.form, pixels), *_stored(product, pixels),
+                "cmp r5, r9", f"bne.w {loop}")
 
 
 def _stored(product: Product, pixels: int) -> Iterator[str]:
     """The bytes at even places of q0 to the output; of the last block, those of channels that there are."""
     partial = product.channels % 4 != 0
     if partial:  # the channels that are left: four or more make a full vector
-        yield from (f"ldr r0, [sp, #{END}]" if product.blocks > 1 else f"add r0, r5, #4", "subs r0, r0, r5",
-                    f"sub r0, r0, #{4 - product.channels % 4}")
-        if pixels == 2:
-            yield "lsls r0, r0, #1"
+        yield from (f"ldr r0, [sp, #{END}]", "subs r0, r0, r5", f"sub r0, r0, #{4 - product.channels % 4}")
+        yield from (["lsls r0, r0, #1"] if pixels == 2 else [])
         yield from (f"vctp.{32 // pixels} r0", "vpst")
     then = "t" if partial else ""
     if pixels == 2:

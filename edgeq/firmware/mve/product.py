@@ -52,7 +52,7 @@ class Product:
     @property
     def pointers(self) -> int:
         """The entries that the table of rows has room for."""
-        return -(-(self.segments + 1) // 4) * 4
+        return -(-self.segments // 4) * 4
 
     @property
     def over_read(self) -> int:
@@ -66,8 +66,9 @@ class Product:
 
     @property
     def patch(self) -> int:
-        """The bytes that the gathered rows of a pixel take; 0 where they are read in their place."""
-        return self.vectors * VECTOR if self.gathered else 0
+        """The bytes in which a pixel's rows are gathered, vector by vector; 0 where they are not."""
+        behind = (self.segments - 1) * self.length + VECTOR
+        return -(-behind // VECTOR) * VECTOR if self.gathered else 0
 
     @property
     def _row(self) -> int:

@@ -1,0 +1,99 @@
+"""A serial port, or any other file that bytes come from and go to: reading with a time-out, writing."""
+
+from __future__ import annotations
+
+import os
+import select
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgeq.errors import ConfigError, ToolError
+
+PIECE = 4096
+PATIENCE_S = 10.0  # how long a line may refuse what is written
+
+
+class Line(Protocol):
+    """Bytes to and from a device; ToolError where the line itself is gone."""
+
+    def read(self, timeout_s: float) -> bytes:
+        """What has come, waiting for it no longer than that; empty where nothing did."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A line over an open, non-blocking file descriptor; `name` is what errors call it."""
+
+    number: int
+    name: str
+
+    def read(self, timeout_s: float) -> bytes:
+        """What has come, waiting for it no longer than that; empty where nothing did."""
+        try:
+            ready, _, _ = select.select([self.number], [], [], timeout_s)
+            data = os.read(self.number, PIECE) if ready else None
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise self._gone(error.strerror) from error
+        if data == b"":
+            raise self._gone("it was closed")
+        return data or b""
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`; ToolError where the other side takes none of it for long."""
+        ends = time.monotonic() + PATIENCE_S
+        while data:
+            try:
+                _, ready, _ = select.select([], [self.number], [], max(0.0, ends - time.monotonic()))
+                if not ready:
+                    raise self._gone(f"it took no bytes for {PATIENCE_S:g} s")
+                data = data[os.write(self.number, data):]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._gone(error.strerror) from error
+
+    def _gone(self, reason: str | None) -> ToolError:
+        return ToolError(f"the line to {self.name} failed: {reason}",
+                         "see that the device is attached, and that no other program uses its port")
+
+
+@contextmanager
+def opened(port: str, baud: int) -> Iterator[Descriptor]:
+    """The serial port at `port` (/dev/ttyACM0, or a pseudo-terminal), as 8 bits without parity.
+
+    Raises ConfigError where there is no such port or speed.
+    """
+    speed = getattr(termios, f"B{baud}", None)
+    if speed is None:
+        raise ConfigError(f"baud: {baud} is no speed of a serial port", "115200 is what most boards have")
+    try:
+        number = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(f"port: {port} cannot be opened: {error.strerror}",
+                          "name the device's port; who may use it is in the group dialout") from error
+    try:
+        _set_raw(number, speed, port)
+        yield Descriptor(number, port)
+    finally:
+        os.close(number)
+
+
+def _set_raw(number: int, speed: int, port: str) -> None:
+    """Neither echo nor any other change of what passes."""
+    try:
+        special = termios.tcgetattr(number)[6]
+        flags = termios.CS8 | termios.CREAD | termios.CLOCAL
+        termios.tcsetattr(number, termios.TCSANOW, [0, 0, flags, 0, speed, speed, special])
+        termios.tcflush(number, termios.TCIOFLUSH)
+    except termios.error as error:
+        raise ConfigError(f"port: {port} is no serial port: {error.args[-1]}",
+                          "name the device's port") from error

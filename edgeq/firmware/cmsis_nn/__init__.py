@@ -1,0 +1,40 @@
+"""Kernels that call Arm's CMSIS-NN, where the user has it: what ours can be compared with.
+
+The one rule: the library is compiled as it is; our routines fill its parameter structures and call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from edgeq.firmware.cmsis_nn.buffers import Build
+from edgeq.firmware.cmsis_nn.calls import Call
+from edgeq.firmware.cmsis_nn.elementwise import add, multiply, softmax
+from edgeq.firmware.cmsis_nn.layers import convolution, dense, depthwise
+from edgeq.firmware.cmsis_nn.pooling import average, maximum
+from edgeq.firmware.cmsis_nn.sources import found
+from edgeq.firmware.network import Provider
+
+CALLS: dict[str, Call] = {
+    "CONV_2D": Call("arm_convolve_wrapper_s8", convolution),
+    "DEPTHWISE_CONV_2D": Call("arm_depthwise_conv_wrapper_s8", depthwise),
+    "FULLY_CONNECTED": Call("arm_fully_connected_s8", dense),
+    "AVERAGE_POOL_2D": Call("arm_avgpool_s8", average),
+    "MAX_POOL_2D": Call("arm_max_pool_s8", maximum),
+    "ADD": Call("arm_elementwise_add_s8", add),
+    "MUL": Call("arm_elementwise_mul_s8", multiply),
+    "SOFTMAX": Call("arm_softmax_s8", softmax),
+}
+
+
+def cmsis_nn(instructions: Sequence[str]) -> Provider:
+    """The kernels of the operators that the library found has; for a core with `instructions` (dsp, mve).
+
+    It is that in $CMSIS_NN_ROOT, else the copy in the package bakenn; ToolError where both are missing.
+    """
+    copy = found()
+    build = Build("dsp" in instructions, "mve" in instructions, copy.recent)
+    known = {name: call for name, call in CALLS.items() if call.function in copy.functions}
+    return Provider("cmsis-nn", {name: partial(call.generator, build) for name, call in known.items()},
+                    copy.library([call.function for call in known.values()]))

@@ -1,0 +1,33 @@
+"""Small pieces of assembly that several kernels are made of.
+
+The one rule: immediates that an instruction cannot hold are never asked of it, whatever the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+IMMEDIATE = 4095  # of add, sub, ldr and strb
+PAIR_OFFSET = 1020  # of ldrd
+
+
+def listed(registers: Iterable[str]) -> str:
+    """Registers as ldm and stm have them."""
+    return f"{{{', '.join(registers)}}}"
+
+
+def added(register: str, amount: int, spare: str) -> Iterator[str]:
+    """Add a number of any size to a register; `spare` is lost where it is large."""
+    name = "add" if amount >= 0 else "sub"
+    if abs(amount) > IMMEDIATE:
+        yield from number(spare, abs(amount))
+        yield f"{name} {register}, {register}, {spare}"
+    elif amount:
+        yield f"{name} {register}, {register}, #{abs(amount)}"
+
+
+def number(register: str, value: int) -> Iterator[str]:
+    """A number of 32 bits in a register."""
+    yield f"movw {register}, #{value & 0xFFFF}"
+    if value >> 16 & 0xFFFF:
+        yield f"movt {register}, #{value >> 16 & 0xFFFF}"

@@ -1,0 +1,223 @@
+"""The Helium kernels on an emulated Cortex-M55, bit for bit, against TFLite's arithmetic in numpy."""
+
+import subprocess
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from edgeq.emulation.boards import BOARDS, linker_script
+from edgeq.emulation.cores import CORES
+from edgeq.emulation.qemu import Emulation, run
+from edgeq.emulation.toolchain import Program, link, test_sources
+from edgeq.firmware.arithmetic import bounds, multiplier, scaled
+from edgeq.firmware.kernel import NAME, Constant, Input, Kernel, Operation, Output
+from edgeq.firmware.mve import MVE
+from edgeq.firmware.prelude import PRELUDE
+from edgeq.graph import Operator, Quantization, Tensor
+
+test_sources.__test__ = False
+BOARD = BOARDS["mps3-an547"]
+GUARD = 16  # bytes behind an output that must stay as they are
+NONE, RELU, RELU6 = 0, 1, 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation with its inputs and what it must give."""
+
+    name: str
+    operation: Operation
+    inputs: tuple[np.ndarray, ...]
+    wanted: np.ndarray
+
+    @property
+    def kernel(self) -> Kernel | None:
+        return MVE[self.operation.name](self.operation)
+
+
+def tensor(shape, scale=0.05, zero=0, data=None, dtype="INT8"):
+    scales = np.atleast_1d(np.asarray(scale, np.float32))
+    grid = Quantization(scales, np.full(scales.size, zero, np.int64), 0)
+    data = None if data is None else np.ascontiguousarray(data, dtype.lower()).reshape(-1).view(np.uint8)
+    return Tensor(0, "t", tuple(shape), tuple(shape), dtype, grid, data, variable=False)
+
+
+def operation(name, inputs, output, **options):
+    return Operation(Operator(0, name, 1, tuple(range(len(inputs))), (9,), options), tuple(inputs), (output,))
+
+
+def requantized(sums, found, factors):
+    """Accumulators (…, channels) to int8: factors a channel, the output's zero point, its activation."""
+    pairs = np.array([multiplier(float(each)) for each in factors])
+    low, high = bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")
+    values = scaled(sums, pairs[:, 0], pairs[:, 1]) + int(found.sink.grid.zero_points[0])
+    return np.clip(values, low, high).astype(np.int8)
+
+
+def grids(chance, depth, channels, activation, zero=None):
+    """Scales of input, weights and output that use the int8 range, and the zero points."""
+    inner, weights = 0.02, chance.uniform(0.5, 2.0, channels) * 0.004
+    output = 0.02 * 0.006 * 60 * 80 * depth**0.5 / 128
+    zeros = int(chance.integers(-128, 128)), -128 if activation else int(chance.integers(-20, 20))
+    return (inner, zeros[0]), weights, (output, zeros[1] if zero is None else zero)
+
+
+def dense(pixels, depth, channels, activation=NONE, zero=None, seed=0, scale=1.0):
+    chance = np.random.default_rng(seed)
+    inner, scales, outer = grids(chance, depth, 1, activation, zero)
+    outer = outer[0] * scale, outer[1]
+    weights = chance.integers(-127, 128, (channels, depth))
+    bias = chance.integers(-3000, 3000, channels)
+    given = chance.integers(-128, 128, (pixels, depth))
+    found = operation("FULLY_CONNECTED", [
+        tensor((pixels, depth), *inner), tensor((channels, depth), scales, data=weights),
+        tensor((channels,), data=bias, dtype="INT32")], tensor((pixels, channels), *outer),
+        fusedActivationFunction=activation)
+    sums = (given - inner[1]) @ weights.T + bias
+    grid = [each.grid.scales[0] for each in (*found.inputs[:2], found.sink)]
+    factor = float(np.float32(grid[0] * grid[1])) / float(grid[2])
+    return Case(f"dense {pixels} {depth} {channels} {activation}", found, (given,),
+                requantized(sums, found, [factor] * channels))
+
+
+def conv(size, depth, channels, taps=(1, 1), stride=1, padding="SAME", activation=RELU, zero=None, seed=0,
+         depthwise=False, scale=1.0):
+    """A convolution of (height, width, depth), or a depthwise one where `depthwise`."""
+    chance = np.random.default_rng(seed)
+    inputs = 1 if depthwise else depth
+    weights = chance.integers(-127, 128, (channels, *taps, inputs))
+    inner, scales, outer = grids(chance, inputs * taps[0] * taps[1], channels, activation, zero)
+    outer = outer[0] * scale, outer[1]
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    same = padding == "SAME"
+    outputs = [-(-length // step) if same else (length - tap) // step + 1
+               for length, tap, step in zip(size, taps, strides)]
+    given = chance.integers(-128, 128, (*size, depth))
+    bias = chance.integers(-3000, 3000, channels)
+    stored = weights.transpose(3, 1, 2, 0) if depthwise else weights
+    found = operation(
+        "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
+        [tensor((1, *size, depth), *inner), tensor(stored.shape, scales, data=stored),
+         tensor((channels,), data=bias, dtype="INT32")], tensor((1, *outputs, channels), *outer),
+        strideH=strides[0], strideW=strides[1], padding=0 if same else 1, dilationHFactor=1,
+        dilationWFactor=1, fusedActivationFunction=activation, depthMultiplier=channels // depth)
+    sums = windows(given - inner[1], outputs, taps, strides, same)
+    sums = (np.einsum("yxtc,ct->yxc", np.repeat(sums, channels // depth, 3), weights.reshape(channels, -1))
+            if depthwise else sums.reshape(*outputs, -1) @ weights.reshape(channels, -1).T)
+    factors = (found.source.grid.scales.astype(float) * found.input(1).grid.scales.astype(float)
+               / found.sink.grid.scales.astype(float))
+    what = f"{found.name} {size} {depth} {channels} {taps} {stride} {padding} {activation}"
+    return Case(what, found, (given,), requantized(sums + bias, found, factors))
+
+
+def windows(given, outputs, taps, strides, same):
+    """(…, taps, channels) of what the windows see, zeros outside."""
+    before = [max((out - 1) * step + tap - length, 0) // 2 if same else 0
+              for out, step, tap, length in zip(outputs, strides, taps, given.shape)]
+    padded = np.pad(given, ((before[0], taps[0] + strides[0]), (before[1], taps[1] + strides[1]), (0, 0)))
+    seen = [padded[y : y + strides[0] * outputs[0] : strides[0], x : x + strides[1] * outputs[1] : strides[1]]
+            for y in range(taps[0]) for x in range(taps[1])]
+    return np.stack([each[: outputs[0], : outputs[1]] for each in seen], 2)
+
+
+def firmware(cases):
+    """The C and the assembly of a program that runs all cases: their outputs, each with a guard behind it."""
+    head, calls, kernels, assembly = [], [], [], []
+    place = outputs = 0
+    for number, case in enumerate(cases):
+        kernel, name = case.kernel, f"kernel_{number}"
+        kernels.append(kernel.routine.c.replace(NAME, name))
+        assembly.append(kernel.routine.assembly.replace(NAME, name))
+        head += [f"#include <{header}>" for header in kernel.routine.headers]
+        arguments = []
+        for argument in kernel.arguments:
+            if isinstance(argument, Input):
+                at = place + sum(-(-each.size // 8) * 8 for each in case.inputs[: argument.place])
+                arguments.append(f"in + {at}")
+            elif isinstance(argument, Output):
+                arguments.append(f"out + {outputs}")
+            elif isinstance(argument, Constant):
+                values = np.asarray(argument.values).reshape(-1)
+                kernels.append(f"static const {values.dtype.name}_t constants_{number}[] "
+                               f"__attribute__((aligned(4))) = {{{', '.join(map(str, values.tolist()))}}};")
+                arguments.append(f"constants_{number}")
+            else:
+                arguments.append("(void *)scratch")
+        calls.append(f"""
+__attribute__((noinline)) void case_step_{number}(const int8_t *in, int8_t *out);
+void case_step_{number}(const int8_t *in, int8_t *out) {{ {name}({", ".join(arguments)}); }}""")
+        size = case.wanted.size
+        calls[-1] += f"""
+static void case_{number}(const int8_t *in, int8_t *out) {{
+  memset(out + {outputs}, 0x5A, {size + GUARD});
+  memset(scratch, 0x5A, sizeof scratch);
+  case_step_{number}(in, out);
+  for (unsigned i = {kernel.scratch}u; i < {kernel.scratch + GUARD}u; i++) {{
+    out[{outputs + size}] = (int8_t)(scratch[i] == 0x5A ? out[{outputs + size}] : 0);
+  }}
+}}"""
+        place += sum(-(-each.size // 8) * 8 for each in case.inputs)
+        outputs += -(-(size + GUARD) // 8) * 8
+    scratch = max(case.kernel.scratch for case in cases) + GUARD
+    main = "\n".join(f"  case_{number}(in, out);" for number in range(len(cases)))
+    text = "\n".join([
+        *dict.fromkeys(head), "#include <stdint.h>\n#include <string.h>", PRELUDE,
+        f"static uint8_t scratch[{scratch}] __attribute__((aligned(8)));", *kernels, *calls,
+        f"void cases(const void *from, void *to);\nvoid cases(const void *from, void *to) {{\n"
+        f"  const int8_t *in = from;\n  int8_t *out = to;\n{main}\n}}"])
+    return text, ".syntax unified\n.thumb\n" + "\n".join(assembly), (place, outputs)
+
+
+def laid(values):
+    flat = np.asarray(values, np.int8).reshape(-1)
+    return np.pad(flat, (0, -flat.size % 8)).tobytes()
+
+
+def ran(work, cases, counting="none"):
+    """Run the cases on the board; names of those that are wrong, and the instructions of each."""
+    text, assembly, (size, outputs) = firmware(cases)
+    (work / "cases.c").write_text(text)
+    (work / "kernels.S").write_text(assembly)
+    defines = {"EQ_INVOKE": "cases", "EQ_INPUT_BYTES": str(size), "EQ_OUTPUT_BYTES": str(outputs)}
+    elf = link(work, Program((work / "cases.c", work / "kernels.S", *test_sources("semihosting")),
+                             CORES["cortex-m55"], linker_script(BOARD.memory), defines))
+    sample = b"".join(laid(each) for case in cases for each in case.inputs)
+    emulated = run(elf, sample, Emulation(BOARD, size, outputs, counting=counting))
+    found, wrong = np.frombuffer(emulated.outputs, np.int8), []
+    for case in cases:
+        wanted = np.concatenate([case.wanted.reshape(-1), np.full(GUARD, 0x5A, np.int8)])
+        bad = np.nonzero(found[: wanted.size] != wanted)[0]
+        if bad.size:
+            wrong.append((case.name, bad.size, bad[:6].tolist(), found[bad[:6]].tolist(), wanted[bad[:6]].tolist()))
+        found = found[-(-wanted.size // 8) * 8 :]
+    steps = emulated.counts.steps if emulated.counts else ()
+    return wrong, [each.instructions for each in steps]
+
+
+@pytest.fixture
+def wrong(tmp_path):
+    """What comes out wrong of cases on the board."""
+    if subprocess.run(["sh", "-c", "command -v qemu-system-arm arm-none-eabi-gcc"], check=False,
+                      capture_output=True).returncode:
+        pytest.skip("no emulator or no cross compiler")
+    return lambda cases: ran(tmp_path, cases)[0]
+
+
+def test_products_of_many_shapes(wrong):
+    assert not wrong([
+        dense(1, 64, 12), dense(1, 640, 128, RELU), dense(1, 8, 128, RELU), dense(3, 20, 7), dense(2, 33, 5, RELU),
+        dense(1, 300, 10), dense(5, 600, 6, RELU), dense(1, 16, 1), dense(4, 1, 3), dense(2, 4, 4, RELU, zero=-100),
+        dense(3, 12, 9, RELU6, scale=0.1), dense(1, 24, 16, scale=0.01)])
+
+
+def test_convolutions_of_many_shapes(wrong):
+    assert not wrong([
+        conv((5, 7), 8, 16), conv((4, 4), 24, 6, stride=2), conv((5, 5), 512, 4, stride=2, activation=NONE),
+        conv((9, 10), 16, 8, (3, 3)), conv((9, 10), 16, 8, (3, 3), padding="VALID"), conv((7, 7), 3, 8, (3, 3), 2),
+        conv((12, 12), 3, 5, (3, 3), 2, activation=NONE), conv((49, 10), 1, 16, (10, 4), 2),
+        conv((8, 8), 64, 8, (3, 3)), conv((6, 9), 130, 4, (3, 3)), conv((6, 6), 64, 4, (5, 5), activation=NONE),
+        conv((12, 12), 3, 8, (7, 7), 2), conv((20, 1), 8, 8, (3, 1)), conv((1, 20), 5, 8, (1, 5)),
+        conv((9, 9), 6, 4, (2, 2), (2, 1)), conv((3, 3), 4, 4, (5, 5)), conv((2, 2), 4, 4, (3, 3), zero=-90),
+        conv((6, 6), 2, 4, (4, 4), padding="VALID", activation=RELU6, scale=0.1),
+        conv((7, 7), 1, 12, (3, 3), depthwise=True)])
