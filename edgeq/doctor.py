@@ -44,7 +44,7 @@ def versions(makers: Iterable[object]) -> dict[str, str]:
     """
     used = list(makers)
     names = {name for maker in used for name in getattr(maker, "packages", ())}
-    programs = {tool for maker in used for tool in getattr(maker, "tools", tuple)()}
+    programs = {program for maker in used for program in _programs(maker)}
     return {name: found for name in sorted(names) if (found := installed(name))} | {
         program.name: f"sha256:{digest_of_file(program)}" for program in sorted(programs)}
 
@@ -89,19 +89,29 @@ def _finding(name: str, file: Path) -> Finding:
     if target is None:
         return Finding(name, "", (), (), tuple(document.problems), sound=False)
     makers = [target.backend, target.runner, *target.meters, Samples("evaluation"), Scoring()]
-    tools, notes = _tools(target)
-    return Finding(name, target.description, _missing(makers), tools, notes)
+    tools, notes, sound = _tools(target)
+    return Finding(name, target.description, _missing(makers), tools, notes, sound)
 
 
-def _tools(target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The outside programs that were found, and what is to be said of those that were not."""
-    if not hasattr(target.backend, "tools"):
-        return (), ()
+def _tools(target: Target) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """The outside programs that were found, what is to be said of others, and whether it can do without."""
+    found: list[str] = []
+    for maker in (target.backend, target.runner):
+        try:
+            found += map(str, getattr(maker, "tools", tuple)())
+        except ToolError as error:
+            return tuple(found), (f"{error.message}: {error.hint}",), False
+    without = hasattr(target.backend, "tools") and not found
+    notes = ("no compiler found: it is checked and predicted, not compiled",) if without else ()
+    return tuple(found), notes, True
+
+
+def _programs(maker: object) -> tuple[Path, ...]:
+    """The outside programs that `maker` runs; none where one is missing, which its own steps tell."""
     try:
-        found = tuple(str(tool) for tool in target.backend.tools())
-    except ToolError as error:
-        return (), (error.message,)
-    return found, () if found else ("no compiler found: it is checked and predicted, not compiled",)
+        return tuple(getattr(maker, "tools", tuple)())
+    except ToolError:
+        return ()
 
 
 def _missing(makers: Iterable[object]) -> tuple[str, ...]:

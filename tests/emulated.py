@@ -8,8 +8,8 @@ import numpy as np
 
 from edgeq.emulation.boards import KIB, Board, linker_script
 from edgeq.emulation.cores import CORES
+from edgeq.emulation.toolchain import Program, link
 from edgeq.emulation.toolchain import test_sources as harness
-from edgeq.firmware import toolchain
 
 INPUT_BYTES = 600
 SAMPLES = np.random.default_rng(0).integers(-128, 128, (20, INPUT_BYTES)).astype(np.int8)
@@ -35,11 +35,11 @@ static void demo_step_2(void) {
   for (volatile int j = 0;; j++) {}
 #endif
 #ifdef FAULT
-  *(volatile int *)0xF0000000u = 1;
+  *(volatile int *)0x5FFFFF00u = 1;
 #endif
 #ifdef DEEP
   volatile char deep[DEEP];
-  for (int i = 0; i < DEEP; i++) { deep[i] = deep[DEEP - 1 - i]; }
+  for (int i = 0; i < DEEP; i++) { deep[i] = (char)(i + deep[DEEP - 1 - i]); }
 #endif
 }
 static void (*const steps[3])(void) = {demo_step_0, demo_step_1, demo_step_2};
@@ -56,17 +56,12 @@ void demo_invoke(const void *in, void *out) {
 """
 
 
-def firmware(folder: Path, board: Board, transport: object, model: str = MODEL, core: str = "",
+def firmware(folder: Path, board: Board, transport: str | Path, model: str = MODEL, core: str = "",
              **defines: str) -> Path:
     """The test firmware of `model` for `board` in `folder`: 64 KiB of flash, 8 KiB of RAM, 1 KiB of stack."""
-    for source in harness(transport):
-        (folder / source.name).write_bytes(source.read_bytes())
-        (folder / "eq_test.h").write_bytes((source.parent / "eq_test.h").read_bytes())
-    (folder / "model.c").write_text(model, encoding="utf-8")
-    (folder / "flash.ld").write_text(linker_script(board.limited(64 * KIB, 8 * KIB), KIB), encoding="utf-8")
-    chain = toolchain.found((*CORES[core or board.core].flags, "-O2"))
+    file = folder / "model.c"
+    file.write_text(model, encoding="utf-8")
     macros = {"EQ_INVOKE": "demo_invoke", "EQ_INPUT_BYTES": str(INPUT_BYTES),
               "EQ_OUTPUT_BYTES": str(INPUT_BYTES), **defines}
-    words = [*toolchain.WARNINGS, *(f"-D{name}={value}" for name, value in macros.items())]
-    objects = chain.objects(folder, ["model.c", *(source.name for source in harness(transport))], words)
-    return chain.linked(folder, [*(each.name for each in objects), "-T", "flash.ld"], "firmware.elf")
+    script = linker_script(board.limited(64 * KIB, 8 * KIB), KIB)
+    return link(folder, Program((file, *harness(transport)), CORES[core or board.core], script, macros))

@@ -114,6 +114,16 @@ class Net:
         return self.add(kind, f"{source} {names[0]} {names[1] or '-'}".removesuffix(" -"), shape, names[2],
                         **spelled, **extra)
 
+    def transposed(self, source, channels, size, *, options=None, **weighting):
+        """TRANSPOSE_CONV; `options` as graphs.spelled."""
+        options = options or {}
+        names = self.weighted(self.drawn(channels, *size, self.shape(source)[3]), 0, source, **weighting)
+        grown = [n * s + (0 if options.get("padding", "SAME") == "SAME" else max(k - s, 0)) for n, s, k in
+                 zip(self.shape(source)[1:3], options.get("stride", (1, 1)), size, strict=True)]
+        shape = [self.shape(source)[0], *grown, channels]
+        return self.add("TRANSPOSE_CONV", f"{self.integers(*shape)} {names[0]} {source} {names[1]}", shape, names[2],
+                        **graphs.spelled(options))
+
     def dense(self, source, outputs, *, activation="none", keep=False, **weighting):
         inputs = self.shape(source)[-1] if keep else int(np.prod(self.shape(source)[1:]))
         names = self.weighted(self.drawn(outputs, inputs), 0, source, **weighting)

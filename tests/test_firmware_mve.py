@@ -13,6 +13,7 @@ from edgeq.emulation.toolchain import Program, link, test_sources
 from edgeq.firmware.arithmetic import bounds, multiplier, scaled
 from edgeq.firmware.kernel import NAME, Constant, Input, Kernel, Operation, Output
 from edgeq.firmware.mve import MVE
+from edgeq.firmware.portable.tables import hard_swish, relu, sigmoid
 from edgeq.firmware.prelude import PRELUDE
 from edgeq.graph import Operator, Quantization, Tensor
 
@@ -121,13 +122,75 @@ def windows(given, outputs, taps, strides, same):
     return np.stack([each[: outputs[0], : outputs[1]] for each in seen], 2)
 
 
+def added(found, one, two):
+    """TFLM's ADD and SUB: both shifted by 20 bits, scaled by less than one, then the sum."""
+    scales = [each.grid.scales[0] for each in (*found.inputs, found.sink)]
+    if found.name == "ADD":
+        scales = [float(each) for each in scales]
+    twice = type(scales[0])(2) * max(scales[:2])
+    parts = [scaled((np.asarray(each, np.int64) - int(tensor.grid.zero_points[0])) << 20, *multiplier(float(scale / twice)))
+             for each, tensor, scale in zip((one, two), found.inputs, scales)]
+    total = parts[0] + parts[1] if found.name == "ADD" else parts[0] - parts[1]
+    outer = multiplier(float(twice / (type(scales[0])(1 << 20) * scales[2])))
+    low, high = bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")
+    return np.clip(scaled(total, *outer) + int(found.sink.grid.zero_points[0]), low, high).astype(np.int8)
+
+
+def addition(count, scales=(0.03, 0.05, 0.06), zeros=(3, -20, 5), activation=NONE, name="ADD", seed=0):
+    given = np.random.default_rng(seed).integers(-128, 128, (2, count))
+    found = operation(name, [tensor((1, count), scales[i], zeros[i]) for i in (0, 1)],
+                      tensor((1, count), scales[2], zeros[2]), fusedActivationFunction=activation)
+    return Case(f"{name} {count} {scales} {activation}", found, tuple(given), added(found, *given))
+
+
+def pooled(found, given):
+    """Averages, or the largest, of what of each window is there."""
+    taps = found.option("filterHeight"), found.option("filterWidth")
+    strides = found.option("strideH"), found.option("strideW")
+    outputs, same = found.sink.shape[1:3], found.option("padding") == 0
+    there = windows(np.ones_like(given), outputs, taps, strides, same).sum(2)
+    if found.name == "MAX_POOL_2D":
+        raised = windows(given.astype(np.int64) + 128, outputs, taps, strides, same).max(2) - 128
+        return np.clip(raised, *bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")).astype(np.int8)
+    sums = windows(given.astype(np.int64), outputs, taps, strides, same).sum(2)
+    means = np.where(sums > 0, sums + there // 2, -(sums - there // 2)) // there * np.where(sums > 0, 1, -1)
+    return np.clip(means, *bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")).astype(np.int8)
+
+
+def pool(size, channels, taps, stride=1, padding="SAME", name="AVERAGE_POOL_2D", activation=NONE, seed=0):
+    same = padding == "SAME"
+    outputs = [-(-length // stride) if same else (length - tap) // stride + 1 for length, tap in zip(size, taps)]
+    given = np.random.default_rng(seed).integers(-128, 128, (*size, channels))
+    found = operation(name, [tensor((1, *size, channels), 0.05, -7)], tensor((1, *outputs, channels), 0.05, -7),
+                      filterHeight=taps[0], filterWidth=taps[1], strideH=stride, strideW=stride,
+                      padding=0 if same else 1, fusedActivationFunction=activation)
+    return Case(f"{name} {size} {channels} {taps} {stride} {padding}", found, (given,), pooled(found, given))
+
+
+def mean(size, channels, seed=0):
+    given = np.random.default_rng(seed).integers(-128, 128, (*size, channels))
+    found = operation("MEAN", [tensor((1, *size, channels), 0.05, -7), tensor((2,), data=[1, 2], dtype="INT32")],
+                      tensor((1, channels), 0.004, 12))
+    count, (mantissa, shift) = size[0] * size[1], multiplier(float(np.float32(0.05)) / float(np.float32(0.004)))
+    down = min(count.bit_length() - 1, 32, 31 + shift)
+    values = scaled((given + 7).sum((0, 1)), (mantissa << down) // count, shift - down) + 12
+    return Case(f"MEAN {size} {channels}", found, (given,), np.clip(values, -128, 127).astype(np.int8))
+
+
+def lookup(name, count, table):
+    given = np.random.default_rng(0).integers(-128, 128, count)
+    sink = tensor((1, count), 1 / 256, -128) if name == "LOGISTIC" else tensor((1, count), 0.03, 4)
+    found = operation(name, [tensor((1, count), 0.05, 6)], sink)
+    return Case(f"{name} {count}", found, (given,), table(given, *found.grids).astype(np.int8))
+
+
 def firmware(cases):
     """The C and the assembly of a program that runs all cases: their outputs, each with a guard behind it."""
     head, calls, kernels, assembly = [], [], [], []
-    place = outputs = 0
+    place, outputs, step = 0, 0, "__attribute__((noinline)) void case_step_"
     for number, case in enumerate(cases):
         kernel, name = case.kernel, f"kernel_{number}"
-        kernels.append(kernel.routine.c.replace(NAME, name))
+        kernels += [f"void {name}({kernel.routine.parameters});", kernel.routine.c.replace(NAME, name)]
         assembly.append(kernel.routine.assembly.replace(NAME, name))
         head += [f"#include <{header}>" for header in kernel.routine.headers]
         arguments = []
@@ -145,14 +208,17 @@ def firmware(cases):
             else:
                 arguments.append("(void *)scratch")
         calls.append(f"""
-__attribute__((noinline)) void case_step_{number}(const int8_t *in, int8_t *out);
-void case_step_{number}(const int8_t *in, int8_t *out) {{ {name}({", ".join(arguments)}); }}""")
+{step}{2 * number}(const int8_t *in, int8_t *out);
+{step}{2 * number}(const int8_t *in, int8_t *out) {{ {name}({", ".join(arguments)}); }}
+{step}{2 * number + 1}(void);
+{step}{2 * number + 1}(void) {{ __asm__ volatile(""); }}""")
         size = case.wanted.size
         calls[-1] += f"""
 static void case_{number}(const int8_t *in, int8_t *out) {{
   memset(out + {outputs}, 0x5A, {size + GUARD});
   memset(scratch, 0x5A, sizeof scratch);
-  case_step_{number}(in, out);
+  case_step_{2 * number}(in, out);
+  case_step_{2 * number + 1}();
   for (unsigned i = {kernel.scratch}u; i < {kernel.scratch + GUARD}u; i++) {{
     out[{outputs + size}] = (int8_t)(scratch[i] == 0x5A ? out[{outputs + size}] : 0);
   }}
@@ -192,7 +258,7 @@ def ran(work, cases, counting="none"):
             wrong.append((case.name, bad.size, bad[:6].tolist(), found[bad[:6]].tolist(), wanted[bad[:6]].tolist()))
         found = found[-(-wanted.size // 8) * 8 :]
     steps = emulated.counts.steps if emulated.counts else ()
-    return wrong, [each.instructions for each in steps]
+    return wrong, [each.instructions for each in steps[::2]]  # every other one is what checks the guards
 
 
 @pytest.fixture
@@ -221,3 +287,26 @@ def test_convolutions_of_many_shapes(wrong):
         conv((9, 9), 6, 4, (2, 2), (2, 1)), conv((3, 3), 4, 4, (5, 5)), conv((2, 2), 4, 4, (3, 3), zero=-90),
         conv((6, 6), 2, 4, (4, 4), padding="VALID", activation=RELU6, scale=0.1),
         conv((7, 7), 1, 12, (3, 3), depthwise=True)])
+
+
+def test_depthwise_of_many_shapes(wrong):
+    def depthwise(size, channels, taps=(3, 3), stride=1, **more):
+        return conv(size, channels, channels, taps, stride, depthwise=True, **more)
+
+    assert not wrong([
+        depthwise((25, 5), 8), depthwise((5, 25), 8), depthwise((6, 6), 8, activation=NONE), depthwise((3, 3), 16),
+        depthwise((7, 5), 8, stride=2), depthwise((12, 12), 4, stride=2), depthwise((13, 9), 4, padding="VALID"),
+        depthwise((1, 1), 4), depthwise((2, 2), 4, stride=2), depthwise((20, 22), 4, activation=RELU6, scale=0.1),
+        depthwise((9, 9), 4, stride=2, padding="VALID", activation=NONE), depthwise((10, 11), 4, (1, 3)),
+        depthwise((10, 11), 4, (3, 1)), depthwise((8, 8), 4, (2, 2), 2), depthwise((11, 7), 4, (4, 4)),
+        depthwise((11, 17), 4, (3, 3), (2, 1)), depthwise((16, 16), 4, (3, 2), 3), depthwise((5, 5), 4, zero=-80)])
+
+
+def test_elementwise_operators_and_pools(wrong):
+    assert not wrong([
+        addition(64), addition(37, activation=RELU), addition(5, (0.05, 0.05, 0.05)), addition(29, name="SUB"),
+        addition(80, (0.02, 0.2, 0.3), (-128, -128, -128), RELU), addition(16, (0.1, 0.1, 0.04), activation=RELU6),
+        pool((5, 5), 8, (5, 5), padding="VALID"), pool((7, 6), 12, (3, 3), 2), pool((17, 17), 9, (17, 17), padding="VALID"),
+        pool((4, 4), 20, (2, 2), 2, name="MAX_POOL_2D", padding="VALID", activation=RELU), pool((5, 5), 3, (3, 3), name="MAX_POOL_2D"),
+        mean((5, 7), 12), mean((20, 20), 6),
+        lookup("LOGISTIC", 100, sigmoid), lookup("HARD_SWISH", 33, hard_swish), lookup("RELU", 16, relu)])

@@ -108,7 +108,7 @@ def test_equal_routines_and_constants_are_emitted_once():
     pool = Pool("net")
     assert pool.routine(COPY) == pool.routine(Routine(COPY.stem, COPY.parameters, COPY.c)) == "net_copy_0"
     assert pool.constant("w", np.array([1, 2], np.int8)) == pool.constant("v", np.array([[1], [2]], np.int8))
-    assert pool.constant("w", np.array([1, 2], np.int16)) == "net_w_1"
+    assert pool.constant("w", np.array([1, 2], np.int16)) == "net_w_2"
 
 
 def test_no_two_names_become_the_same_identifier():

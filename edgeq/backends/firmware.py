@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from edgeq import tool
 from edgeq.arrays import Array
 from edgeq.decode import meant
 from edgeq.emulation.boards import BOARDS, SOURCES, linker_script
@@ -37,7 +37,7 @@ from edgeq.measurement import Value, quantity, value_of
 from edgeq.program import ELF, FUNCTIONAL, HOST, SHIP, STEPS, counted, write_costs
 from edgeq.quantization import MODEL
 
-FOLDER, SIZES, MAIN = "firmware", "sizes.json", "host_main.c"
+FOLDER, SIZES, MAIN, SCRIPT = "firmware", "sizes.json", "host_main.c", "device.ld"
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,8 @@ class Firmware:
     model: str = "model"
 
     def tools(self) -> tuple[Path, ...]:
-        """The cross compiler, where there is one."""
-        found = tool.find(toolchain.COMPILER, self.compiler)
-        return (found,) if found else ()
+        """The cross compiler; ToolError with what to install where there is none."""
+        return (toolchain.program(self.compiler),)
 
     def compile(self, out: Path, quantized: Path) -> None:
         """Ship the sources, the library and the test firmware, with their memory.
@@ -73,16 +72,17 @@ class Firmware:
         Raises Refused for what has no kernel or does not fit, ToolError for a missing compiler.
         """
         core, model, ship = self._core(), quantized / MODEL, out / SHIP
-        chain = toolchain.found((*core.flags, self.optimize), self.compiler)
+        chain = Toolchain(toolchain.program(self.compiler), (*core.flags, self.optimize))
         graph = read(model)
         made = _programmed(graph, self.model, self.kernels, core.kernels)
-        texts = sources(made) | {name: text for library in made.network.libraries
-                                 for name, text in library.files.items()}
-        includes = [name for library in made.network.libraries for name in library.includes]
-        _write(ship / FOLDER, texts | project(made, texts, includes, _golden(model, made)))
-        objects = self._objects(chain, made, ship / FOLDER, out / "work")
-        sections = self._link(chain, made, objects, ship)
-        _host_build(out / HOST, graph, self.model)
+        with ThreadPoolExecutor(1) as beside:
+            host = beside.submit(_host_build, out / HOST, graph, self.model)
+            texts = _texts(made)
+            _write(ship / FOLDER, texts.own | texts.theirs | project(made, texts.compiled, texts.includes,
+                                                                     _golden(model, made)))
+            objects = self._objects(chain, ship / FOLDER, out / "work", texts)
+            sections = self._link(chain, made, objects, ship)
+            host.result()
         shutil.copyfile(model, out / FUNCTIONAL)
         (out / STEPS).write_text(json.dumps(_steps(made), indent=1), encoding="utf-8")
         write_costs(out, _costs(sections, objects, made) | counted(model))
@@ -104,14 +104,13 @@ class Firmware:
             raise ConfigError(f"flash, ram and stack are sizes: {error}",
                               "correct it in target.yaml") from error
 
-    def _objects(self, chain: Toolchain, made: Program, folder: Path, work: Path) -> list[Path]:
-        """The library's objects in `work`, from the sources in `folder`, seen to fit the device."""
+    def _objects(self, chain: Toolchain, folder: Path, work: Path, texts: _Texts) -> list[Path]:
+        """The library's objects in `work`, from the `texts` in `folder`, seen to fit the device."""
         shutil.copytree(folder, work)
-        own = [name for name in sources(made) if name.endswith(COMPILED)]
-        objects = chain.objects(work, own)
-        for library in made.network.libraries:
-            theirs = [name for name in library.files if name.endswith(COMPILED)]
-            objects += chain.objects(work, theirs, [f"-I{folder}" for folder in library.includes])
+        included = [f"-I{name}" for name in texts.includes]
+        traced = ["-DEQ_TRACE"] if self.traced else []
+        objects = chain.objects(work, _compiled(texts.own), [*WARNINGS, *traced, *included])
+        objects += chain.objects(work, _compiled(texts.theirs), included)
         toolchain.see_fit(objects, self.room)
         return objects
 
@@ -121,19 +120,45 @@ class Firmware:
         archive = chain.archive(work, objects, f"lib{made.name}.a")
         room, board = self.room, BOARDS[self.board]
         script = linker_script(board.limited(room.flash, room.ram), room.stack, self.board)
-        (work / "flash.ld").write_text(script, encoding="utf-8")
+        (work / SCRIPT).write_text(script, encoding="utf-8")
         for source in SOURCES.iterdir():
             shutil.copyfile(source, work / source.name)
         names = [source.name for source in test_sources("semihosting")]
         macros = [f"-D{name}={value}" for name, value in _macros(made)]
+        macros += ["-DEQ_TRACE"] if self.traced else []
         test = chain.objects(work, names, [*WARNINGS, *macros])
         toolchain.see_fit([*objects, *test], room)
-        elf = chain.linked(work, [*(each.name for each in test), archive.name, "-T", "flash.ld"], ELF)
+        elf = chain.linked(work, [*(each.name for each in test), archive.name, "-T", SCRIPT], ELF)
         for file in (archive, elf, elf.with_suffix(".map")):
             shutil.copyfile(file, ship / file.name)
         sections = toolchain.taken([elf])
         (ship / SIZES).write_text(json.dumps(sections, indent=1), encoding="utf-8")
         return sections
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The sources of a program: those that were generated, those of libraries, and folders of headers."""
+
+    own: dict[str, str]
+    theirs: dict[str, str]
+    includes: list[str]
+
+    @property
+    def compiled(self) -> list[str]:
+        """All that a compiler is given."""
+        return [*_compiled(self.own), *_compiled(self.theirs)]
+
+
+def _texts(made: Program) -> _Texts:
+    libraries = made.network.libraries
+    return _Texts(sources(made),
+                  {name: text for library in libraries for name, text in library.files.items()},
+                  [name for library in libraries for name in library.includes])
+
+
+def _compiled(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.endswith(COMPILED)]
 
 
 def _programmed(graph: Graph, model: str, choice: Choice, instructions: Sequence[str]) -> Program:
@@ -176,7 +201,7 @@ def _host_build(folder: Path, graph: Graph, model: str) -> None:
     made = _programmed(graph, model, "portable", ())
     texts = sources(made) | {MAIN: host_main(made)}
     _write(folder, texts)
-    toolchain.host_build(folder, [name for name in texts if name.endswith(COMPILED)], HOST)
+    toolchain.host_build(folder, _compiled(texts), HOST)
 
 
 def _costs(sections: Mapping[str, int], objects: Sequence[Path], made: Program) -> dict[str, Value]:

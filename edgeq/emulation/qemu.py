@@ -12,9 +12,10 @@ ToolError that says so, within the time and the disk space that it was given.
 from __future__ import annotations
 
 import re
+import signal
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -97,10 +98,19 @@ def run(elf: Path, samples: bytes, emulation: Emulation) -> Emulated:
         (work / "in.bin").write_bytes(samples)
         argv = [*_limited(emulation, len(samples)), *arguments(elf, emulation.board),
                 *_counted(work, elf, emulation.counting)]
-        finished = tool.run(argv, timeout_s=emulation.timeout_s, cwd=work,
-                            name=f"the firmware on {emulation.board.machine}")
+        finished = _run(argv, work, emulation)
         _check(finished, elf, emulation.board)
         return _read(work, len(samples) // emulation.input_bytes, emulation)
+
+
+def _run(argv: Sequence[str | Path], work: Path, emulation: Emulation) -> tool.Finished:
+    who = f"the firmware on {emulation.board.machine}"
+    try:
+        return tool.run(argv, timeout_s=emulation.timeout_s, cwd=work, name=who)
+    except ToolError as error:
+        if error.message != f"{who} {tool.died_of(signal.SIGXFSZ)}":
+            raise
+        raise ToolError(f"{who} wrote more than it may", error.hint) from error
 
 
 def program() -> Path:

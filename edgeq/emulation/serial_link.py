@@ -25,12 +25,14 @@ from edgeq.emulation.serial_port import Line
 from edgeq.errors import ToolError
 
 VERSION = 1
+LONGER = 1.5
 
 
 @dataclass(frozen=True)
 class Patience:
     """Seconds: until a request is repeated, until it is given up, and what an inference may take.
 
+    Each repetition waits longer than the one before, so that a busy device is not flooded.
     `resets` is how often the device may start anew on one sample.
     """
 
@@ -133,12 +135,12 @@ class Link:
         """The answer to a request, repeated until it comes; `_Reset` where the device knows no session."""
         self._sequence = self._sequence % 255 + 1
         request = encoded(Frame(kind, self._sequence, self._session, content))
-        begun, tries = time.monotonic(), 0
-        while time.monotonic() < begun + timeout_s:
+        given_up, tries, wait = time.monotonic() + timeout_s, 0, self.patience.repeat_s
+        while (now := time.monotonic()) < given_up:
             self.line.write(request)
             tries += 1
-            ends = min(time.monotonic() + self.patience.repeat_s, begun + timeout_s)
-            for frame in self._incoming(ends):
+            wait *= LONGER
+            for frame in self._incoming(min(now + wait / LONGER, given_up)):
                 if frame.kind == kind and (frame.sequence, frame.session) == (self._sequence, self._session):
                     self.repeats += tries - 1
                     return frame.content

@@ -5,7 +5,7 @@ The one rule: a user's build includes the folder as it is; nothing in it has to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from edgeq.arrays import Array
 from edgeq.firmware.source import TYPES, Program, c_array
@@ -16,13 +16,12 @@ GOLDEN = 4  # golden vectors
 
 
 def project(
-    program: Program, files: Iterable[str], includes: Iterable[str], golden: tuple[Array, Array]
+    program: Program, compiled: Sequence[str], includes: Sequence[str], golden: tuple[Array, Array]
 ) -> dict[str, str]:
-    """The files beside the sources named in `files`: name -> text; `includes` are folders of headers.
+    """The files beside the sources, of which some are `compiled`; `includes` are folders of headers.
 
     `golden` are inputs (n, elements) and what the reference makes of them, of the model's own types.
     """
-    compiled = [file for file in files if file.endswith(COMPILED)]
     return {
         "CMakeLists.txt": _cmake(program.name, compiled, includes),
         "zephyr/CMakeLists.txt": _zephyr_cmake(program.name, compiled, includes),
@@ -75,7 +74,7 @@ int main(int count, char **words) {{
 """
 
 
-def _cmake(name: str, compiled: list[str], includes: Iterable[str]) -> str:
+def _cmake(name: str, compiled: Sequence[str], includes: Sequence[str]) -> str:
     private = "".join(f" ${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in includes)
     return f"""\
 # add_subdirectory() this folder and link {name}; the target's flags (-mcpu=…) are the toolchain's.
@@ -94,7 +93,7 @@ endif()
 """
 
 
-def _zephyr_cmake(name: str, compiled: list[str], includes: Iterable[str]) -> str:
+def _zephyr_cmake(name: str, compiled: Sequence[str], includes: Sequence[str]) -> str:
     private = "".join(f"\n  zephyr_library_include_directories(${{CMAKE_CURRENT_LIST_DIR}}/../{folder})"
                       for folder in includes)
     sources = "\n".join(f"    ${{CMAKE_CURRENT_LIST_DIR}}/../{file}" for file in compiled)

@@ -65,13 +65,16 @@ class Pool:
 
     def routine(self, routine: Routine) -> str:
         """The name of `routine`, the same for all that share it."""
-        return self.routines.setdefault(routine, f"{self.program}_{routine.stem}_{len(self.routines)}")
+        return self.routines.setdefault(routine, self._name(routine.stem))
 
     def constant(self, stem: str, values: Array) -> str:
         """The name of an array with these values, the same for all that share them."""
         flat = np.ascontiguousarray(values).reshape(-1)
-        name = f"{self.program}_{stem}_{len(self.constants)}"
-        return self.constants.setdefault((flat.dtype.str, flat.tobytes()), (name, flat))[0]
+        return self.constants.setdefault((flat.dtype.str, flat.tobytes()), (self._name(stem), flat))[0]
+
+    def _name(self, stem: str) -> str:
+        """One that nothing in the pool has yet."""
+        return f"{self.program}_{stem}_{len(self.routines) + len(self.constants)}"
 
 
 def identifier(name: str) -> str:
@@ -91,12 +94,13 @@ def sources(program: Program) -> dict[str, str]:
         f"{name}.h": _header(program),
         f"{name}.c": driver,
         f"{name}_internal.h": _internal(pool),
+        f"{name}_arithmetic.h": _arithmetic(name),
         f"{name}_kernels.c": _kernels(pool),
         f"{name}_constants.c": _constants(pool),
         "plan.txt": drawn(program.plan, program.network.steps),
     }
     if any(routine.assembly for routine in pool.routines):
-        texts[f"{name}_kernels.S"] = _assembly(pool)
+        texts[f"{name}_fast.S"] = _assembly(pool)
     return texts
 
 
@@ -106,14 +110,13 @@ def c_array(kind: str, name: str, values: Array) -> str:
 
 
 def _listed(values: Array) -> str:
-    words = [f"0x{value:x}u" if values.dtype.kind == "u" else _literal(value) for value in values.tolist()]
-    lines, line = [], ""
-    for word in words:
-        if len(line) + len(word) > PER_LINE:
-            lines.append(line)
-            line = ""
-        line += f"{word}, "
-    return "".join(f"  {each.rstrip()}\n" for each in (*lines, line))
+    numbers = values.tolist()
+    words = ([f"0x{number:x}u" for number in numbers] if values.dtype.kind == "u" else
+             [str(number) for number in numbers] if values.dtype.itemsize < 4 else
+             [_literal(number) for number in numbers])
+    per_line = PER_LINE // (max(map(len, words), default=1) + 2)
+    lines = (words[i: i + per_line] for i in range(0, len(words), per_line))
+    return "".join(f"  {', '.join(line)},\n" for line in lines)
 
 
 def _literal(value: float) -> str:
@@ -265,11 +268,18 @@ def _type(values: Array) -> str:
     return "float" if values.dtype.kind == "f" else f"{values.dtype.name}_t"
 
 
+def _arithmetic(name: str) -> str:
+    guard = f"{name}_ARITHMETIC_H"
+    return (f"/* The arithmetic that the kernels of {name} share. */\n#ifndef {guard}\n#define {guard}\n"
+            f"#include <stdint.h>\n\n{PRELUDE}\n#endif\n")
+
+
 def _kernels(pool: Pool) -> str:
     headers = dict.fromkeys(header for routine in pool.routines for header in routine.headers)
     return "\n".join((
         f"/* The kernels of {pool.program}. */", *(f"#include <{header}>" for header in headers),
-        "#include <string.h>", f'#include "{pool.program}_internal.h"', "", PRELUDE,
+        "#include <string.h>", f'#include "{pool.program}_arithmetic.h"',
+        f'#include "{pool.program}_internal.h"', "",
         *(_named(routine.c, name) for routine, name in pool.routines.items() if routine.c)))
 
 

@@ -65,7 +65,8 @@ class Toolchain:
         Raises Refused where it does not fit, ToolError for all else that the linker complains of.
         """
         argv: list[str | Path] = [
-            self.compiler, *self.flags, *arguments, "-nostartfiles", "-Wl,--gc-sections",
+            self.compiler, *self.flags, *arguments, "-nostartfiles",
+            "-Wl,--gc-sections,--no-warn-rwx-segments",
             f"-Wl,-Map={Path(name).stem}.map", "-o", name]
         finished = tool.run(argv, timeout_s=TIMEOUT_S, cwd=folder)
         if over := OVERFLOW.findall(finished.output):
@@ -79,12 +80,12 @@ class Toolchain:
         _check(finished, Path(argv[0]).name)
 
 
-def found(flags: Sequence[str], setting: str = "") -> Toolchain:
-    """The cross compiler, with the `flags` of a core; ToolError with what to install where there is none."""
-    compiler = tool.find(COMPILER, setting)
-    if compiler is None:
+def program(setting: str = "") -> Path:
+    """The cross compiler; ToolError with what to install where there is none."""
+    found = tool.find(COMPILER, setting)
+    if found is None:
         raise ToolError(f"{COMPILER} was not found", INSTALL)
-    return Toolchain(compiler, tuple(flags))
+    return found
 
 
 def taken(files: Iterable[Path]) -> dict[str, int]:

@@ -47,16 +47,14 @@ static const int8_t *@NAME@_patch(const int8_t *in, int32_t y, int32_t x, int8_t
 }}
 
 """
-ACROSS = """\
+WITHIN = """\
       if (((uint32_t)y <= {inner_h}u) && ((uint32_t)x <= {inner_w}u)) {{
-        @NAME@_gather(&in[((y * {w}) + x) * {c}], &scratch[p], {row}u);
-      }} else {{
-        @NAME@_gather(@NAME@_patch(in, y, x, (int8_t *)&scratch[{packed}]), &scratch[p], {patch_row}u);
-      }}
+  {direct}      }} else {{
+  {patched}      }}
 """
-INSIDE = """\
-      @NAME@_gather(&in[((y * {w}) + x) * {c}], &scratch[p], {row}u);
-"""
+DIRECT = "      @NAME@_gather(&in[((y * {w}) + x) * {c}], &scratch[p], {row}u);\n"
+PATCHED = ("      @NAME@_gather(@NAME@_patch(in, y, x, (int8_t *)&scratch[{packed}]), &scratch[p], "
+           "{patch_row}u);\n")
 DRIVER = """\
 void @NAME@_gather(const int8_t *from, uint32_t *into, uint32_t row);
 void @NAME@_block(int8_t *out, const uint32_t *constants, const uint32_t *block);
@@ -178,6 +176,8 @@ def _driver(layer: Layer, window: Window, steps: int) -> str:
         "inner_h": h - kh, "inner_w": w - kw, "row": w * c, "patch_row": kw * c, "zero": layer.zero_point,
         "pixels": pixels, "last": pixels - PIXELS, "outputs": layer.outputs, "packed": 2 * PIXELS * steps,
         "word": 4 if c % 4 == 0 else 1, "parameters": PARAMETERS}
-    inside = _all_inside(window)
-    return DRIVER.format(patch="" if inside else PATCH.format(**values),
-                         gathered=(INSIDE if inside else ACROSS).format(**values), **values)
+    direct, patched = DIRECT.format(**values), PATCHED.format(**values)
+    gathered = patched if h < kh or w < kw else WITHIN.format(direct=direct, patched=patched, **values)
+    if _all_inside(window):
+        return DRIVER.format(patch="", gathered=direct, **values)
+    return DRIVER.format(patch=PATCH.format(**values), gathered=gathered, **values)

@@ -50,13 +50,31 @@ class Requantization:
         self, sums: Sequence[str], constants: Sequence[str], spare: Sequence[str], scaled: int = 0
     ) -> Iterator[str]:
         """Turn the registers `sums`, each a sum times 2^scaled, into int8; the registers `spare` are lost."""
+        for step in self.steps:
+            yield from self._step(step, sums, (constants, spare), scaled)
+        yield from self._limits(sums, spare[0])
+
+    def instructions_with(self, sums: Sequence[str], place: int, spare: tuple[str, str]) -> Iterator[str]:
+        """The same with constants that lie on the stack from `place` on, loaded when they are needed."""
+        for step in self.steps:
+            wanted = [i for i in range(self.width) if f"c[{i}]" in step]
+            if len(wanted) == 2:
+                yield f"ldrd {spare[0]}, {spare[1]}, [sp, #{place + 4 * wanted[0]}]"
+            elif wanted:
+                yield f"ldr {spare[0]}, [sp, #{place + 4 * wanted[0]}]"
+            constants = [spare[i in wanted[1:]] for i in range(self.width)]
+            yield from self._step(step, sums, (constants, spare[1:]), 0)
+        yield from self._limits(sums, spare[0])
+
+    def _step(
+        self, step: str, sums: Sequence[str], registers: tuple[Sequence[str], Sequence[str]], scaled: int
+    ) -> Iterator[str]:
+        constants, spare = registers
         left = self.k - scaled
         shift = f", {'lsl' if left > 0 else 'asr'} #{abs(left)}" if left else ""
-        for step in self.steps:
-            for i, each in enumerate(sums):
-                text = step.format(a=each, c=constants, t=spare[i % len(spare)], n=self.n, scaled=each + shift)
-                yield from text.split("; ")
-        yield from self._limits(sums, spare[0])
+        for i, each in enumerate(sums):
+            text = step.format(a=each, c=constants, t=spare[i % len(spare)], n=self.n, scaled=each + shift)
+            yield from text.split("; ")
 
     def _limits(self, sums: Sequence[str], spare: str) -> Iterator[str]:
         for instruction, amount in (("qadd8", self.up + self.down), ("qsub8", self.down)):

@@ -15,6 +15,8 @@ from edgeq.firmware.fit import Sums, reach
 from edgeq.firmware.kernel import Operation
 from edgeq.graph import Tensor, values_of
 
+SAME = 0  # of schema.fbs: Padding
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -76,16 +78,21 @@ def suits(operation: Operation) -> bool:
 
 def windows(operation: Operation) -> tuple[Axis, Axis] | None:
     """The windows of a convolution, down and across; None for a dilated one, or more than one image."""
-    (batch, *size, _), (_, *outputs, _) = operation.source.shape, operation.sink.shape
     taps = operation.input(1).shape[1:3]
     factors = (operation.option("dilationHFactor"), operation.option("dilationWFactor"))
-    if batch != 1 or any(factor > 1 and tap > 1 for factor, tap in zip(factors, taps, strict=True)):
+    if operation.source.shape[0] != 1 or any(factor > 1 and tap > 1 for factor, tap in zip(factors, taps, strict=True)):
         return None
-    same = operation.option("padding") == 0
+    return padded(operation, (taps[0], taps[1]))
+
+
+def padded(operation: Operation, taps: tuple[int, int]) -> tuple[Axis, Axis]:
+    """The windows of `taps`, down and across, with strides and padding as an operation has them."""
+    same = operation.option("padding") == SAME
     strides = (operation.option("strideH"), operation.option("strideW"))
     down, across = (
         Axis(length, out, tap, stride, max((out - 1) * stride + tap - length, 0) // 2 if same else 0)
-        for length, out, tap, stride in zip(size, outputs, taps, strides, strict=True))
+        for length, out, tap, stride in zip(operation.source.shape[1:3], operation.sink.shape[1:3], taps, strides,
+                                            strict=True))
     return down, across
 
 

@@ -33,6 +33,8 @@ def added(target: str, source: str, amount: int) -> list[str]:
     """Instructions for `target` = `source` + `amount`, which may be more than one of them can add."""
     if 0 <= amount < 4096:
         return [f"add {target}, {source}, #{amount}"]
+    if -4096 < amount < 0:
+        return [f"sub {target}, {source}, #{-amount}"]
     if target != source:
         return [f"ldr {target}, ={amount}", f"add {target}, {target}, {source}"]
     return [f"ldr r0, ={amount}", f"add {target}, {target}, r0"]

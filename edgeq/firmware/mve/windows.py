@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output, Routine, Scratch
+from edgeq.firmware.mve.depthwise import depthwise
 from edgeq.firmware.mve.layer import Axis, Layer, integers, layer, suits, windows
 from edgeq.firmware.mve.multiply import run
 from edgeq.firmware.mve.product import VECTOR, Product, packed
@@ -36,9 +37,11 @@ def convolution(operation: Operation) -> Kernel | None:
 
 
 def spread(operation: Operation) -> Kernel | None:
-    """DEPTHWISE_CONV_2D of a single channel, which is a convolution."""
-    if not suits(operation) or operation.source.shape[3] != 1:
+    """DEPTHWISE_CONV_2D: of a single channel, which is a convolution, or as depthwise.py has it."""
+    if not suits(operation):
         return None
+    if operation.source.shape[3] != 1:
+        return depthwise(operation)
     weights = integers(operation.input(1)).transpose(3, 1, 2, 0)
     return _convolution(operation, layer(operation, weights))
 

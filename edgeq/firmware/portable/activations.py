@@ -22,6 +22,7 @@ from edgeq.graph import Quantization
 Table = Callable[[Integers, Quantization, Quantization], Integers]
 ALL = np.arange(-128, 128)
 POINTS = 256  # sigmoids in TFLM's table, at i / 24
+RAISED = 0x800000000000000000000000000000800011009020440005c0467baefa7bd110  # where that table is one above
 NEAR = 1e-3  # how near to a power of two TFLM wants a scale's logarithm
 
 
@@ -81,9 +82,9 @@ def _tabled(operation: Operation, kind: tuple[str, int], ending: Lines) -> Kerne
 
 
 def sigmoids() -> Integers:
-    """1 / (1 + exp(-i / 24)) in 65536ths, as TFLite's table of them has it."""
-    found: Integers = np.round(65536 / (1 + np.exp(-np.arange(POINTS) / 24))).astype(np.int64)
-    found[-1] = 65535  # so it is there, and rounds to 65534
+    """1 / (1 + exp(-i / 24)) in 65536ths, as TFLite's sigmoid_table_uint16 has it (internal/common.h)."""
+    rounded = np.round(65536 / (1 + np.exp(-np.arange(POINTS) / 24))).astype(np.int64)
+    found: Integers = rounded + np.array([RAISED >> i & 1 for i in range(POINTS)])
     return found
 
 

@@ -50,12 +50,13 @@ def strided_slice(operation: Operation) -> Kernel:
 
 
 def concatenation(operation: Operation) -> Kernel:
-    """CONCATENATION of any type along any axis; like TensorFlow Lite Micro it leaves the values as they are."""
+    """CONCATENATION of any type along any axis; the values stay as they are."""
     sink = operation.sink
     if operation.operator.options.get("fusedActivationFunction"):
         raise Refused("it has a fused activation", "leave the activation to an operator of its own")
     axis = int(operation.option("axis")) % len(sink.shape)
     sources = [operation.input(place) for place in range(len(operation.inputs))]
+    _require_one_grid(sink, sources)
     kind, start, body = c_type(sink), 0, Lines()
     for number, source in enumerate(sources):
         body += _part(kind, source.shape, sink.shape, (f"x{number}", "y"), start)
@@ -79,6 +80,15 @@ def split(operation: Operation) -> Kernel:
     parameters = ", ".join((f"const {kind} *x", *(f"{kind} *y{number}" for number in range(count))))
     return Kernel(function(f"split_{source.dtype.lower()}", what, parameters, body),
                   (Input(1), *(Output(place) for place in range(count))))
+
+
+def _require_one_grid(sink: Tensor, sources: list[Tensor]) -> None:
+    if sink.quantization is None:
+        return
+    grids = {(float(each.grid.scales[0]), int(each.grid.zero_points[0])) for each in (sink, *sources)}
+    if len(grids) > 1 and sink.dtype == "INT8":
+        raise Refused("its inputs are on other grids than its output",
+                      "quantize the model by TFLiteConverter, which brings them to one")
 
 
 def _part(kind: str, part: tuple[int, ...], whole: tuple[int, ...], names: tuple[str, str], start: int) -> Lines:

@@ -1,0 +1,48 @@
+"""Which kernel an operator with weights gets: that of the shape it has."""
+
+from __future__ import annotations
+
+from edgeq.firmware.dsp.dense import dense, takes
+from edgeq.firmware.dsp.depthwise import depthwise
+from edgeq.firmware.dsp.gather import convolution
+from edgeq.firmware.dsp.layer import layer, plain_int8, weights_of, window
+from edgeq.firmware.dsp.pointwise import pointwise
+from edgeq.firmware.dsp.product import PIXELS
+from edgeq.firmware.kernel import Kernel, Operation
+
+
+def conv_2d(operation: Operation) -> Kernel | None:
+    """CONV_2D of int8, one group, not dilated; None for others."""
+    seen = window(operation) if plain_int8(operation) else None
+    weights = weights_of(operation) if seen else None
+    if seen is None or weights is None or weights.shape[3] != seen.channels:
+        return None
+    made = layer(operation, weights.reshape(len(weights), -1))
+    if made is None:
+        return None
+    if seen.kernel != (1, 1) or seen.strides != (1, 1):
+        return convolution(made, seen)
+    pixels = seen.sink[0] * seen.sink[1]
+    return pointwise(made, pixels) if pixels >= PIXELS else dense(made, pixels)
+
+
+def depthwise_conv_2d(operation: Operation) -> Kernel | None:
+    """DEPTHWISE_CONV_2D of int8 with 3x3 kernels, one output a channel; None for others."""
+    seen = window(operation) if plain_int8(operation) else None
+    if seen is None or seen.kernel != (3, 3):
+        return None
+    weights = weights_of(operation)
+    made = layer(operation, weights.reshape(-1, weights.shape[3]).T)
+    return None if made is None else depthwise(made, seen)
+
+
+def fully_connected(operation: Operation) -> Kernel | None:
+    """FULLY_CONNECTED of int8; None for others."""
+    if not plain_int8(operation):
+        return None
+    made = layer(operation, weights_of(operation))
+    if made is None or not takes(made):
+        return None
+    rows = operation.source.elements // made.inputs
+    blocks = pointwise(made, rows) if rows >= PIXELS else None
+    return blocks or dense(made, rows)

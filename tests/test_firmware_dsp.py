@@ -1,0 +1,121 @@
+"""The kernels for the DSP extension, on the emulator, against TFLite's arithmetic in numpy."""
+
+import numpy as np
+import pytest
+
+from board import Case, operation, ran, tensor
+from edgeq.firmware.arithmetic import bounds, multipliers, scaled
+from edgeq.firmware.dsp import DSP
+
+
+def weighted(seed, kernel_shape, *, depth=False, linear=False, activation=0, largest=127, scale=None):
+    """Weights, bias, and the scale of the output with which its grid is well used."""
+    chance = np.random.default_rng(seed)
+    weights = chance.integers(-largest, largest + 1, kernel_shape).astype(np.int8)
+    channels = kernel_shape[-1] if depth else kernel_shape[0]
+    inputs = weights.size // channels
+    scales = chance.uniform(0.5, 2, channels).astype(np.float32) * np.float32(0.01)
+    bias = chance.integers(-3000, 3000, channels).astype(np.int32)
+    return weights, bias, scales, 0.02 * 0.01 * largest * 60 * np.sqrt(inputs) / 100
+
+
+def requantized(sums, made):
+    """TFLite's outputs of accumulators (…, channels)."""
+    mantissas, shifts = multipliers(*(made.input(i).grid for i in (0, 1)), made.sink.grid)
+    outputs = scaled(sums, mantissas, shifts) + int(made.sink.grid.zero_points[0])
+    return np.clip(outputs, *bounds(made.option("fusedActivationFunction"), made.sink.grid, "INT8"))
+
+
+def windows(values, kernel, strides, padding, zero):
+    """(rows, columns, kernel rows * kernel columns, channels) of a map, filled up as TFLite does."""
+    after, before = [], []
+    for size, reach, stride in zip(values.shape, kernel, strides, strict=False):
+        out = -(-size // stride) if padding == 0 else (size - reach) // stride + 1
+        after.append(out)
+        before.append(max((out - 1) * stride + reach - size, 0) // 2 if padding == 0 else 0)
+    room = [(b, reach + stride) for b, reach, stride in zip(before, kernel, strides, strict=True)]
+    full = np.pad(values.astype(np.int64), [*room, (0, 0)], constant_values=zero)
+    cut = [full[i:i + strides[0] * after[0]:strides[0], j:j + strides[1] * after[1]:strides[1]]
+           for i in range(kernel[0]) for j in range(kernel[1])]
+    return np.stack(cut, 2)
+
+
+def conv(seed, shape, kernel, outputs, *, stride=1, padding=0, activation=0, zeros=(-128, -128), largest=127,
+         depth=False, factor=1.0):
+    """A case of CONV_2D or DEPTHWISE_CONV_2D; its output is linear where its zero point is not -128."""
+    strides = stride if isinstance(stride, tuple) else (stride, stride)
+    form = (1, *kernel, outputs) if depth else (outputs, *kernel, shape[2])
+    weights, bias, scales, scale = weighted(seed, form, depth=depth, largest=largest)
+    values = np.random.default_rng(seed + 1000).integers(-128, 128, shape).astype(np.int8)
+    cut = windows(values, kernel, strides, padding, zeros[0])
+    source = tensor(0, values[None], 0.02, zeros[0])
+    sink = tensor(3, np.zeros((1, *cut.shape[:2], outputs), np.int8), scale * factor, zeros[1])
+    made = operation("DEPTHWISE_CONV_2D" if depth else "CONV_2D",
+                     [source, tensor(1, weights, scales, constant=True), tensor(2, bias, 1, constant=True)], sink,
+                     padding=padding, strideH=strides[0], strideW=strides[1], dilationHFactor=1, dilationWFactor=1,
+                     fusedActivationFunction=activation, depthMultiplier=1)
+    wide, centred = weights.astype(np.int64), cut - zeros[0]
+    sums = (np.einsum("yxkc,kc->yxc", centred, wide.reshape(-1, outputs)) if depth
+            else np.einsum("yxkc,okc->yxo", centred, wide.reshape(outputs, -1, shape[2])))
+    return Case(DSP[made.name](made), (values,), requantized(sums + bias, made).astype(np.int8))
+
+
+def dense(seed, rows, inputs, outputs, *, zeros=(3, -7), activation=0, largest=127):
+    weights, bias, _, scale = weighted(seed, (outputs, inputs), largest=largest)
+    values = np.random.default_rng(seed + 1000).integers(-128, 128, (rows, inputs)).astype(np.int8)
+    made = operation("FULLY_CONNECTED", [
+        tensor(0, values, 0.02, zeros[0]), tensor(1, weights, 0.01, constant=True),
+        tensor(2, bias, 1, constant=True)], tensor(3, np.zeros((rows, outputs), np.int8), scale, zeros[1]),
+        fusedActivationFunction=activation)
+    sums = (values.astype(np.int64) - zeros[0]) @ weights.T.astype(np.int64) + bias
+    return Case(DSP[made.name](made), (values,), requantized(sums, made).astype(np.int8))
+
+
+def right(folder, cases, core="cortex-m4"):
+    assert all(case.wanted.size < 8 or np.ptp(case.wanted.astype(int)) for case in cases)
+    assert ran(folder, cases, core).wrong == [0] * len(cases)
+
+
+def test_pointwise(tmp_path):
+    right(tmp_path, [
+        conv(1, (5, 5, 64), (1, 1), 64), conv(2, (2, 2, 8), (1, 1), 16), conv(3, (3, 1, 7), (1, 1), 5),
+        conv(4, (1, 2, 12), (1, 1), 6), conv(5, (1, 1, 12), (1, 1), 9), conv(6, (4, 4, 128), (1, 1), 8),
+        conv(7, (7, 1, 84), (1, 1), 3, zeros=(5, 10)), conv(8, (5, 2, 33), (1, 1), 12, zeros=(-7, 30)),
+        conv(9, (2, 2, 600), (1, 1), 4), conv(10, (5, 1, 30), (1, 1), 2, largest=128)])
+
+
+def test_general_kernels(tmp_path):
+    right(tmp_path, [
+        conv(11, (6, 7, 16), (3, 3), 8), conv(12, (9, 9, 3), (3, 3), 8, stride=2),
+        conv(13, (12, 5, 1), (10, 4), 6, stride=2), conv(14, (8, 8, 4), (1, 1), 8, stride=2),
+        conv(15, (6, 6, 5), (3, 2), 7, padding=1), conv(16, (4, 4, 64), (3, 3), 6), conv(17, (2, 2, 2), (5, 5), 4),
+        conv(18, (7, 7, 1), (3, 3), 4, zeros=(0, 9)), conv(19, (9, 4, 2), (3, 3), 3, stride=(2, 1), padding=1),
+        conv(20, (5, 5, 1), (5, 5), 8), conv(21, (3, 3, 1), (1, 1), 4, stride=(2, 1))])
+
+
+def test_depthwise(tmp_path):
+    shapes = [(25, 5, 8, 1), (6, 6, 8, 2), (3, 3, 4, 1), (1, 1, 4, 1), (7, 5, 8, 2), (2, 9, 4, 1), (13, 13, 4, 1),
+              (11, 10, 4, 2), (5, 70, 4, 1), (4, 90, 4, 2), (12, 12, 4, 1)]
+    right(tmp_path, [conv(30 + i, (h, w, c), (3, 3), c, stride=s, depth=True, padding=padding,
+                          zeros=(-128, -128) if i % 2 else (4, -3))
+                     for i, (h, w, c, s) in enumerate(shapes) for padding in (0, 1) if min(h, w) > 2 or not padding])
+
+
+def test_depthwise_of_many_bytes(tmp_path):
+    right(tmp_path, [conv(50, (4, 14, 300), (3, 3), 300, depth=True), conv(51, (4, 6, 700), (3, 3), 700, depth=True),
+                     conv(52, (5, 9, 1000), (3, 3), 1000, stride=2, depth=True)])
+
+
+def test_dense(tmp_path):
+    right(tmp_path, [
+        dense(60, 1, 640, 128), dense(61, 1, 64, 12), dense(62, 1, 64, 10), dense(63, 1, 256, 2), dense(64, 2, 31, 3),
+        dense(65, 1, 128, 7, largest=128), dense(66, 1, 1030, 5), dense(67, 4, 20, 6), dense(68, 2, 68, 9), dense(69, 1, 9, 1),
+        dense(70, 1, 2000, 4)])
+
+
+@pytest.mark.parametrize("depth", [False, True])
+def test_limits(tmp_path, depth):
+    grids = [(0, (5, 40)), (1, (5, -100)), (1, (5, 40)), (3, (5, -128)), (3, (5, -90)), (2, (5, 10)), (3, (0, 3))]
+    kernel = (3, 3) if depth else (1, 1)
+    right(tmp_path, [conv(80 + i, (6, 6, 8), kernel, 8, depth=depth, activation=activation, zeros=zeros, factor=0.3 * (i % 3 + 1))
+                     for i, (activation, zeros) in enumerate(grids)])
