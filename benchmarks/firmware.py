@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.firmware_models import INTERPRETER, NETWORKS, Absent, Network
 from benchmarks.measuring import Figure, scratch
 from edgeq.arrays import Array
-from edgeq.backends.firmware import Firmware
+from edgeq.backends.firmware import SIZES, Firmware
 from edgeq.emulation import qemu
 from edgeq.emulation.boards import BOARDS
 from edgeq.errors import EdgeqError
@@ -50,7 +50,7 @@ class Row:
     core: str
     kernels: str
     instructions: int
-    costs: Mapping[str, float]
+    memory: Mapping[str, float]
     arena: tuple[int, int]
     seconds: tuple[float, float]
     different: int
@@ -61,6 +61,12 @@ class Row:
         """Instructions over the interpreter's, where those were measured."""
         millions = NETWORKS[self.model].millions.get(self.core)
         return self.instructions / millions / 1e6 if millions else None
+
+    @property
+    def most(self) -> str:
+        """The operators that most of them go to, each with its share."""
+        shares = ((name, 100 * count / self.instructions) for name, count in self.steps[:SHOWN])
+        return ", ".join(f"{name} {share:.0f} %" for name, share in shares)
 
     @property
     def named(self) -> str:
@@ -130,7 +136,7 @@ def _row(folder: Path, build: tuple[str, str, str], inputs: Array, wanted: Array
              for step, count in zip(steps, counts.steps, strict=True))
     differing = np.frombuffer(emulated.outputs, wanted.dtype).reshape(wanted.shape) != wanted
     return Row(*build, max(sample.instructions for sample in counts.samples),
-               {metric: value.value or 0.0 for metric, value in costs_in(out).items()}, _arena(out, name),
+               _memory(out) | {"stack": emulated.stack_bytes}, _arena(out, name),
                (built - begun, ran - built), int(differing.sum()),
                tuple(sorted(named, key=lambda each: -each[1])))
 
@@ -138,6 +144,14 @@ def _row(folder: Path, build: tuple[str, str, str], inputs: Array, wanted: Array
 def _emulated(out: Path, core: str, inputs: Array, wanted: Array) -> qemu.Emulated:
     emulation = qemu.Emulation(BOARDS[CORES[core]], inputs[0].nbytes, wanted[0].nbytes, 600.0, "instructions")
     return qemu.run(out / SHIP / ELF, inputs.tobytes(), emulation)
+
+
+def _memory(out: Path) -> dict[str, float]:
+    """The bytes of flash, and of RAM without the room that the stack is given."""
+    sections = json.loads((out / SHIP / SIZES).read_text(encoding="utf-8"))
+    costs = costs_in(out)
+    flash, ram = (costs[metric].value or 0.0 for metric in ("flash_bytes", "ram_bytes"))
+    return {"flash": flash, "ram": ram - sections.get(".stack", 0)}
 
 
 def _arena(out: Path, name: str) -> tuple[int, int]:
@@ -156,21 +170,20 @@ def _by_cmsis_nn(rows: Sequence[Row], ours: Row) -> Row | None:
 
 
 def _figures(row: Row, network: Network, theirs: Row | None) -> Iterator[Figure]:
-    most = ", ".join(f"{name} {100 * count / row.instructions:.0f} %" for name, count in row.steps[:SHOWN])
     if row.ratio is not None:
-        yield Figure(f"instructions / {INTERPRETER}, {row.named}", row.ratio,
-                     f"{row.instructions / 1e6:.3f} M / {network.millions[row.core]} M; {most}",
+        yield Figure(f"instructions / the interpreter's, {row.named}", row.ratio,
+                     f"{row.instructions / 1e6:.3f} M / {network.millions[row.core]} M; {row.most}",
                      at_most=RATIOS[row.core])
     elif theirs is not None:
         yield Figure(f"instructions / the same program with CMSIS-NN, {row.named}",
                      row.instructions / theirs.instructions,
-                     f"{row.instructions / 1e6:.3f} M / {theirs.instructions / 1e6:.3f} M; {most}",
+                     f"{row.instructions / 1e6:.3f} M / {theirs.instructions / 1e6:.3f} M; {row.most}",
                      at_most=RATIOS[row.core])
     yield Figure(f"arena / live tensors, {row.named}", row.arena[0] / row.arena[1],
                  f"{row.arena[0]} / {row.arena[1]} bytes", at_most=ARENA)
     if network.flash_kb is not None and network.ram_kb is not None:
         for what, limit in (("flash", network.flash_kb * network.flash_share), ("ram", network.ram_kb)):
-            yield Figure(f"{what} (KB), {row.named}", row.costs[f"{what}_bytes"] / 1000,
+            yield Figure(f"{what} (KB), {row.named}", row.memory[what] / 1000,
                          "the test firmware, its stack apart; the limit is by the interpreter's on cortex-m4",
                          at_most=limit)
     if row.model == TIMED:
@@ -182,13 +195,13 @@ def _figures(row: Row, network: Network, theirs: Row | None) -> Iterator[Figure]
 
 def _show(rows: Sequence[Row]) -> None:
     """The table of all rows."""
-    table = Table("model", "core", "kernels", "M instructions", f"/ {INTERPRETER}", "flash KB", "RAM KB",
-                  "arena / tensors", "build s", "run s", "differing", "most of it", header_style="bold")
+    table = Table("model", "core", "kernels", "M instructions", "/ interpreter", "flash KB", "RAM KB",
+                  "stack B", "arena / tensors", "build s", "run s", "differing", "most of it",
+                  header_style="bold", title=f"The interpreter is {INTERPRETER}")
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
-        most = ", ".join(f"{name} {100 * count / row.instructions:.0f} %" for name, count in row.steps[:SHOWN])
         table.add_row(row.model, row.core, row.kernels, f"{row.instructions / 1e6:.3f}", ratio,
-                      *(f"{row.costs[f'{what}_bytes'] / 1000:.1f}" for what in ("flash", "ram")),
-                      f"{row.arena[0] / row.arena[1]:.3f}", *(f"{seconds:.2f}" for seconds in row.seconds),
-                      str(row.different), most)
+                      *(f"{row.memory[what] / 1000:.1f}" for what in ("flash", "ram")),
+                      str(row.memory["stack"]), f"{row.arena[0] / row.arena[1]:.3f}",
+                      *(f"{seconds:.2f}" for seconds in row.seconds), str(row.different), row.most)
     Console(width=190).print(table)

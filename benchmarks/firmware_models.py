@@ -6,18 +6,23 @@ The MLPerf Tiny models come from $EDGEQ_BENCH; a larger one is drawn here, layer
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tests.firmware_nets import Net
+import numpy as np
+
+from tests import graphs
 
 # TFLM 90b983c2 with CMSIS-NN 4ab83cc3, gcc 12.2, -O2, measured on QEMU: millions of instructions an
 # inference; flash with int8-only registrations and RAM (arena and data, without stack) on the Cortex-M4,
 # in KB of 1000 bytes.
 INTERPRETER = "TFLM 90b983c2 with CMSIS-NN 4ab83cc3"
 FOLDER = "models/mlperf_tiny"
+GRID, SPREAD = 6 / 255, 0.024  # of activations; of weights, to be divided by the root of what is summed up
 # Channels and stride of MobileNetV1's pairs of layers.
 PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
@@ -47,18 +52,57 @@ def _file(name: str) -> Callable[[], bytes]:
 
 
 def mobilenet(size: int = 128, width: float = 0.5) -> bytes:
-    """The .tflite file of MobileNetV1 over images of `size` x `size`, in int8."""
-    net = Net((1, size, size, 3), seed=0)
-    value = net.conv("in", int(32 * width), (3, 3), options={"stride": (2, 2), "activation": "relu6"})
+    """The .tflite file of MobileNetV1 over images of `size` x `size`, in int8; every layer's outputs vary."""
+    net = _Drawn([graphs.tensor("in", (1, size, size, 3), "INT8", scale=GRID, zero=-128)])
+    net.layer("CONV_2D", (1, -(-size // 2), -(-size // 2), int(32 * width)), (3, 3), 2)
     for channels, stride in PAIRS:
-        value = net.conv(value, 1, (3, 3), kind="DEPTHWISE_CONV_2D",
-                         options={"stride": (stride, stride), "activation": "relu6"})
-        value = net.conv(value, int(channels * width), (1, 1), options={"activation": "relu6"})
-    high, wide, depth = net.shape(value)[1:]
-    value = net.add("AVERAGE_POOL_2D", value, [1, 1, 1, depth], net.grid(value), padding=1, filterHeight=high,
-                    filterWidth=wide, strideH=high, strideW=wide, fusedActivationFunction=0)
-    net.dense(value, 1000, per_channel=False)
-    return net.file()
+        batch, high, wide, depth = net.shape
+        image = (batch, -(-high // stride), -(-wide // stride))
+        net.layer("DEPTHWISE_CONV_2D", (*image, depth), (3, 3), stride)
+        net.layer("CONV_2D", (*image, int(channels * width)), (1, 1), 1)
+    _, *size_left, depth = net.shape
+    net.add("AVERAGE_POOL_2D", "", (1, 1, 1, depth), padding=1, filterHeight=size_left[0],
+            filterWidth=size_left[1], strideH=1, strideW=1)
+    net.layer("FULLY_CONNECTED", (1, 1000), (), 1)
+    return graphs.written(net.tensors, net.operators, "in", net.last)
+
+
+class _Drawn:
+    """A network whose weights are drawn so that the outputs of every layer spread over ReLU6's range."""
+
+    def __init__(self, tensors: list[Any]) -> None:
+        self.tensors, self.operators, self.last = tensors, [], "in"
+        self.chance = np.random.default_rng(0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(size) for size in self.tensors[-1].shape)
+
+    def layer(self, name: str, shape: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> None:
+        """A layer to `shape` with ReLU6, and as much padding as keeps the size but for the stride."""
+        deep, dense = name == "DEPTHWISE_CONV_2D", name == "FULLY_CONNECTED"
+        channels, depth = shape[-1], 1 if deep else self.shape[-1]
+        sizes = (1, *kernel, channels) if deep else (channels, *kernel, depth)
+        scales = self.chance.uniform(0.8, 1.2, 1 if dense else channels) * SPREAD
+        scales /= math.sqrt(math.prod((*kernel, depth)))
+        weights, bias = (f"{each}{len(self.operators)}" for each in ("weights", "bias"))
+        drawn = self.chance.integers(-127, 128, sizes).astype(np.int8)
+        made = graphs.tensor(weights, sizes, "INT8", scale=scales, data=drawn)
+        made.quantization.quantizedDimension = 3 if deep else 0
+        zeros = np.zeros(channels, np.int32)
+        biased = graphs.tensor(bias, (channels,), "INT32", scale=scales * GRID, data=zeros)
+        self.tensors[-1:] = [made, biased, self.tensors[-1]]
+        window = {} if dense else {"strideH": stride, "strideW": stride, "padding": 0,
+                                   "dilationHFactor": 1, "dilationWFactor": 1}
+        multiplier = {"depthMultiplier": 1} if deep else {}
+        self.add(name, f" {weights} {bias}", shape, fusedActivationFunction=3, **window, **multiplier)
+
+    def add(self, name: str, constants: str, shape: tuple[int, ...], **options: int) -> None:
+        """An operator on the last value."""
+        made = f"value{len(self.operators)}"
+        self.tensors.append(graphs.tensor(made, shape, "INT8", scale=GRID, zero=-128))
+        self.operators.append(graphs.operator(name, f"{self.last}{constants}", made, **options))
+        self.last = made
 
 
 NETWORKS: Mapping[str, Network] = {

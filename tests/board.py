@@ -18,7 +18,6 @@ from edgeq.graph import Operator, Quantization, Tensor
 
 MACHINES = {"cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500", "cortex-m33": "mps2-an505",
             "cortex-m55": "mps3-an547"}
-AROUND = 64  # bytes before and behind an output and a scratch that must stay as they are
 STEPS = """\
 #include <stdint.h>
 #include <string.h>
@@ -35,7 +34,8 @@ static union { int64_t aligned; int8_t bytes[@SIZE@]; } source, sink, room;
 static uint32_t lost;
 
 static void prepared(const case_t *each, const void *arguments[4]) {
-  const void *const places[5] = {0, source.bytes, &source.bytes[each->second], &sink.bytes[64], &room.bytes[64]};
+  const void *const places[5] = {0, source.bytes, &source.bytes[each->second], &sink.bytes[64],
+                                 &room.bytes[64]};
   memset(&source, 0x5a, sizeof source);
   memset(&sink, 0x5a, sizeof sink);
   memset(&room, 0x5a, sizeof room);
@@ -52,8 +52,9 @@ static uint32_t checked(const case_t *each) {
     wrong += (sink.bytes[64u + i] != each->want[i]) ? 1u : 0u;
   }
   for (uint32_t i = 0u; i < 64u; i++) {
-    wrong += ((sink.bytes[i] != 0x5a) || (sink.bytes[64u + each->out_bytes + i] != 0x5a)) ? 10000000u : 0u;
-    wrong += ((room.bytes[i] != 0x5a) || (room.bytes[64u + each->scratch_bytes + i] != 0x5a)) ? 100000000u : 0u;
+    const int8_t *behind = &sink.bytes[64u + each->out_bytes], *beyond = &room.bytes[64u + each->scratch_bytes];
+    wrong += ((sink.bytes[i] != 0x5a) || (behind[i] != 0x5a)) ? 10000000u : 0u;
+    wrong += ((room.bytes[i] != 0x5a) || (beyond[i] != 0x5a)) ? 100000000u : 0u;
   }
   return wrong;
 }
@@ -114,7 +115,7 @@ called:  @ (routine, arguments): zero if the routine keeps the registers that it
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """A kernel, the inputs that it gets (one behind the other, at multiples of eight), what it should give."""
+    """A kernel, the inputs that it gets, one behind the other at multiples of eight, and what it should give."""
 
     kernel: object
     inputs: tuple
@@ -126,7 +127,8 @@ def tensor(index, values, scale, zero=0, *, constant=False):
     scales = np.atleast_1d(np.float32(scale))
     grid = Quantization(scales, np.full(scales.size, zero, np.int64), 0)
     data = np.ascontiguousarray(values).reshape(-1).view(np.uint8) if constant else None
-    return Tensor(index, f"t{index}", values.shape, values.shape, values.dtype.name.upper(), grid, data, False)
+    kind, shape = values.dtype.name.upper(), values.shape
+    return Tensor(index, f"t{index}", shape, shape, kind, grid, data, variable=False)
 
 
 def operation(name, inputs, output, **options):
@@ -137,7 +139,11 @@ def operation(name, inputs, output, **options):
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """Of each case: how many outputs are wrong (1e6: a register lost, 1e7, 1e8: written outside), instructions."""
+    """Of each case: how many outputs are wrong, and the instructions, where they were counted.
+
+    1,000,000 wrong is a register lost, 10,000,000 a byte written beside the output, ten times that one
+    beside the scratch.
+    """
 
     wrong: list
     instructions: list
@@ -162,7 +168,8 @@ def ran(folder: Path, cases, core="cortex-m4", *, counting=False):
     defines = {"EQ_INVOKE": "cases_invoke", "EQ_INPUT_BYTES": "4", "EQ_OUTPUT_BYTES": str(4 * len(cases))}
     sources = (folder / "cases.c", folder / "cases.S", *test_sources("semihosting"))
     elf = link(folder, Program(sources, CORES[core], linker_script(board.memory), defines))
-    made = run(elf, bytes(4), Emulation(board, 4, 4 * len(cases), counting="instructions" if counting else "none"))
+    kind = "instructions" if counting else "none"
+    made = run(elf, bytes(4), Emulation(board, 4, 4 * len(cases), counting=kind))
     steps = [step.instructions for step in made.counts.steps[1::3]] if counting else [0] * len(cases)
     return Ran(np.frombuffer(made.outputs, np.uint32).tolist()[1:], [step - steps[0] for step in steps[1:]])
 

@@ -35,7 +35,7 @@ static void demo_step_2(void) {
   for (volatile int j = 0;; j++) {}
 #endif
 #ifdef FAULT
-  *(volatile int *)0x5FFFFF00u = 1;
+  *(volatile int *)0x2F000000u = 1;
 #endif
 #ifdef DEEP
   volatile char deep[DEEP];

@@ -86,7 +86,8 @@ def test_two_networks_live_in_one_program(program, quantized, tmp_path):
     other = built(replace(M3, model="other"), tmp_path / "program", quantized)
     shutil.copytree(other / "ship/firmware", tmp_path / "two")
     (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.13)\nproject(both C)\nadd_subdirectory(one)\nadd_subdirectory(two)\n"
+        "cmake_minimum_required(VERSION 3.13)\nproject(both C)\n"
+        "add_subdirectory(one)\nadd_subdirectory(two)\n"
         "add_executable(both main.c)\ntarget_link_libraries(both small_net other)\n")
     (tmp_path / "main.c").write_text(
         '#include "other.h"\n#include "small_net.h"\n#include "small_net_golden.h"\n#include <string.h>\n'
@@ -103,10 +104,11 @@ def test_zephyrs_build_is_told_of_files_that_are_there(program, tmp_path):
     (tmp_path / "stub.cmake").write_text(
         "set(CONFIG_EDGEQ_SMALL_NET y)\n" + "".join(
             f"function(zephyr_{name})\n  message(STATUS \"{name}:${{ARGV}}\")\nendfunction()\n"
-            for name in ("include_directories", "library_named", "library_sources", "library_compile_options",
-                         "library_include_directories"))
-        + f"include({folder}/zephyr/CMakeLists.txt)\n")
-    told = subprocess.run(["cmake", "-P", tmp_path / "stub.cmake"], capture_output=True, text=True, check=True)
+            for name in ("include_directories", "library_named", "library_sources",
+                         "library_compile_options", "library_include_directories"))
+        + f"include({folder}/zephyr/CMakeLists.txt)\n", encoding="utf-8")
+    told = subprocess.run(["cmake", "-P", tmp_path / "stub.cmake"],
+                          capture_output=True, text=True, check=True)
     listed = told.stdout.partition("library_sources:")[2].splitlines()[0].split(";")
     assert len(listed) >= 3
     assert all((folder / "zephyr" / path).exists() for path in listed)
@@ -118,7 +120,8 @@ def test_compilers_have_nothing_to_complain_of(program, tmp_path, compiler):
     folder = shutil.copytree(program / "ship/firmware", tmp_path / "firmware")
     finished = subprocess.run(
         [compiler, "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-c",
-         *(file.name for file in folder.glob("*.c"))], cwd=folder, capture_output=True, text=True, check=False)
+         *(file.name for file in folder.glob("*.c"))],
+        cwd=folder, capture_output=True, text=True, check=False)
     assert finished.stderr == ""
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-
 from board import Case, operation, ran, tensor
-from edgeq.firmware.arithmetic import bounds, multipliers, scaled
+
+from edgeq.firmware.arithmetic import bounds, multiplier, multipliers, scaled
 from edgeq.firmware.dsp import DSP
 
 
@@ -51,9 +51,9 @@ def conv(seed, shape, kernel, outputs, *, stride=1, padding=0, activation=0, zer
     source = tensor(0, values[None], 0.02, zeros[0])
     sink = tensor(3, np.zeros((1, *cut.shape[:2], outputs), np.int8), scale * factor, zeros[1])
     made = operation("DEPTHWISE_CONV_2D" if depth else "CONV_2D",
-                     [source, tensor(1, weights, scales, constant=True), tensor(2, bias, 1, constant=True)], sink,
-                     padding=padding, strideH=strides[0], strideW=strides[1], dilationHFactor=1, dilationWFactor=1,
-                     fusedActivationFunction=activation, depthMultiplier=1)
+                     [source, tensor(1, weights, scales, constant=True), tensor(2, bias, 1, constant=True)],
+                     sink, padding=padding, strideH=strides[0], strideW=strides[1], dilationHFactor=1,
+                     dilationWFactor=1, fusedActivationFunction=activation, depthMultiplier=1)
     wide, centred = weights.astype(np.int64), cut - zeros[0]
     sums = (np.einsum("yxkc,kc->yxc", centred, wide.reshape(-1, outputs)) if depth
             else np.einsum("yxkc,okc->yxo", centred, wide.reshape(outputs, -1, shape[2])))
@@ -69,6 +69,42 @@ def dense(seed, rows, inputs, outputs, *, zeros=(3, -7), activation=0, largest=1
         fusedActivationFunction=activation)
     sums = (values.astype(np.int64) - zeros[0]) @ weights.T.astype(np.int64) + bias
     return Case(DSP[made.name](made), (values,), requantized(sums, made).astype(np.int8))
+
+
+def added_reference(made, one, other):
+    """TFLite's ADD, its three roundings."""
+    grids = [made.input(0).grid, made.input(1).grid, made.sink.grid]
+    scales = [float(grid.scales[0]) for grid in grids]
+    twice = 2 * max(scales[:2])
+    sums = sum(scaled((values.astype(np.int64) - int(grid.zero_points[0])) << 20, *multiplier(scale / twice))
+               for values, grid, scale in zip((one, other), grids, scales, strict=False))
+    outputs = scaled(sums, *multiplier(twice / (2**20 * scales[2]))) + int(grids[2].zero_points[0])
+    return np.clip(outputs, *bounds(made.option("fusedActivationFunction"), made.sink.grid, "INT8"))
+
+
+def addition(seed, elements, *, scales=(0.0213, 0.0307, 0.0411), zeros=(-128, 3, -5), activation=0):
+    chance = np.random.default_rng(seed)
+    values = [chance.integers(-128, 128, elements).astype(np.int8) for _ in range(2)]
+    ends = [tensor(i, each, scale, zero) for i, (each, scale, zero) in
+            enumerate(zip((*values, values[0]), scales, zeros, strict=True))]
+    made = operation("ADD", ends[:2], ends[2], fusedActivationFunction=activation)
+    return Case(DSP["ADD"](made), tuple(values), added_reference(made, *values).astype(np.int8))
+
+
+def pooled_reference(made, values):
+    """TFLite's AVERAGE_POOL_2D of a whole map: halves away from zero."""
+    count, sums = values[0, ..., 0].size, values.astype(np.int64).sum((1, 2), keepdims=True)
+    return np.sign(sums) * ((np.abs(sums) + count // 2) // count)
+
+
+def pool(seed, height, width, channels):
+    values = np.random.default_rng(seed).integers(-128, 128, (1, height, width, channels)).astype(np.int8)
+    values[..., :4] = np.array([127, -128, 3, -3], np.int8)
+    values[:, ::2, ::2, 2:4] = 0
+    made = operation("AVERAGE_POOL_2D", [tensor(0, values, 0.1, 3)],
+                     tensor(1, np.zeros((1, 1, 1, channels), np.int8), 0.1, 3), filterHeight=height,
+                     filterWidth=width, fusedActivationFunction=0, strideH=1, strideW=1, padding=1)
+    return Case(DSP[made.name](made), (values,), pooled_reference(made, values).astype(np.int8))
 
 
 def right(folder, cases, core="cortex-m4"):
@@ -88,34 +124,57 @@ def test_general_kernels(tmp_path):
     right(tmp_path, [
         conv(11, (6, 7, 16), (3, 3), 8), conv(12, (9, 9, 3), (3, 3), 8, stride=2),
         conv(13, (12, 5, 1), (10, 4), 6, stride=2), conv(14, (8, 8, 4), (1, 1), 8, stride=2),
-        conv(15, (6, 6, 5), (3, 2), 7, padding=1), conv(16, (4, 4, 64), (3, 3), 6), conv(17, (2, 2, 2), (5, 5), 4),
-        conv(18, (7, 7, 1), (3, 3), 4, zeros=(0, 9)), conv(19, (9, 4, 2), (3, 3), 3, stride=(2, 1), padding=1),
-        conv(20, (5, 5, 1), (5, 5), 8), conv(21, (3, 3, 1), (1, 1), 4, stride=(2, 1))])
+        conv(15, (6, 6, 5), (3, 2), 7, padding=1), conv(16, (4, 4, 64), (3, 3), 6),
+        conv(17, (2, 2, 2), (5, 5), 4), conv(18, (7, 7, 1), (3, 3), 4, zeros=(0, 9)),
+        conv(19, (9, 4, 2), (3, 3), 3, stride=(2, 1), padding=1), conv(20, (5, 5, 1), (5, 5), 8),
+        conv(21, (3, 3, 1), (1, 1), 4, stride=(2, 1)), conv(22, (5, 5, 200), (3, 3), 2),
+        conv(23, (6, 4, 8), (3, 3), 4, largest=128, zeros=(9, 9))])
 
 
 def test_depthwise(tmp_path):
-    shapes = [(25, 5, 8, 1), (6, 6, 8, 2), (3, 3, 4, 1), (1, 1, 4, 1), (7, 5, 8, 2), (2, 9, 4, 1), (13, 13, 4, 1),
-              (11, 10, 4, 2), (5, 70, 4, 1), (4, 90, 4, 2), (12, 12, 4, 1)]
+    shapes = [(25, 5, 8, 1), (6, 6, 8, 2), (3, 3, 4, 1), (1, 1, 4, 1), (7, 5, 8, 2), (2, 9, 4, 1),
+              (13, 13, 4, 1), (11, 10, 4, 2), (5, 70, 4, 1), (4, 90, 4, 2), (12, 12, 4, 1)]
     right(tmp_path, [conv(30 + i, (h, w, c), (3, 3), c, stride=s, depth=True, padding=padding,
                           zeros=(-128, -128) if i % 2 else (4, -3))
-                     for i, (h, w, c, s) in enumerate(shapes) for padding in (0, 1) if min(h, w) > 2 or not padding])
+                     for i, (h, w, c, s) in enumerate(shapes)
+                     for padding in ((0, 1) if min(h, w) > 2 else (0,))])
 
 
 def test_depthwise_of_many_bytes(tmp_path):
-    right(tmp_path, [conv(50, (4, 14, 300), (3, 3), 300, depth=True), conv(51, (4, 6, 700), (3, 3), 700, depth=True),
+    right(tmp_path, [conv(50, (4, 14, 300), (3, 3), 300, depth=True),
+                     conv(51, (4, 6, 700), (3, 3), 700, depth=True),
                      conv(52, (5, 9, 1000), (3, 3), 1000, stride=2, depth=True)])
 
 
 def test_dense(tmp_path):
     right(tmp_path, [
-        dense(60, 1, 640, 128), dense(61, 1, 64, 12), dense(62, 1, 64, 10), dense(63, 1, 256, 2), dense(64, 2, 31, 3),
-        dense(65, 1, 128, 7, largest=128), dense(66, 1, 1030, 5), dense(67, 4, 20, 6), dense(68, 2, 68, 9), dense(69, 1, 9, 1),
-        dense(70, 1, 2000, 4)])
+        dense(60, 1, 640, 128), dense(61, 1, 64, 12), dense(62, 1, 64, 10), dense(63, 1, 256, 2),
+        dense(64, 2, 31, 3), dense(65, 1, 128, 7, largest=128), dense(66, 1, 1030, 5), dense(67, 4, 20, 6),
+        dense(68, 2, 68, 9), dense(69, 1, 9, 1), dense(70, 1, 2000, 4)])
 
 
 @pytest.mark.parametrize("depth", [False, True])
 def test_limits(tmp_path, depth):
-    grids = [(0, (5, 40)), (1, (5, -100)), (1, (5, 40)), (3, (5, -128)), (3, (5, -90)), (2, (5, 10)), (3, (0, 3))]
+    grids = [(0, 40), (1, -100), (1, 40), (3, -128), (3, -90), (2, 10), (3, 3), (1, 126)]
     kernel = (3, 3) if depth else (1, 1)
-    right(tmp_path, [conv(80 + i, (6, 6, 8), kernel, 8, depth=depth, activation=activation, zeros=zeros, factor=0.3 * (i % 3 + 1))
-                     for i, (activation, zeros) in enumerate(grids)])
+    right(tmp_path, [conv(80 + i, (6, 6, 8), kernel, 8, depth=depth, activation=activation,
+                          zeros=(5, zero), factor=0.3 * (i % 3 + 1))
+                     for i, (activation, zero) in enumerate(grids)])
+
+
+def test_addition(tmp_path):
+    right(tmp_path, [
+        addition(90, 4096), addition(91, 4097, activation=1),
+        addition(92, 1031, zeros=(0, 0, 17), activation=3),
+        addition(93, 1022, scales=(0.101, 0.0113, 0.083)), addition(94, 7),
+        addition(95, 5000, zeros=(0, 0, 0), activation=1)])
+
+
+def test_additions_of_other_shapes_are_left_to_others():
+    ends = [tensor(i, np.zeros(shape, np.int8), 0.1) for i, shape in enumerate([(1, 2, 4), (4,), (1, 2, 4)])]
+    assert DSP["ADD"](operation("ADD", ends[:2], ends[2], fusedActivationFunction=0)) is None
+
+
+def test_pooling(tmp_path):
+    right(tmp_path, [pool(100 + i, *shape) for i, shape in enumerate(
+        [(25, 5, 8), (8, 8, 16), (3, 3, 256), (1, 1, 4), (2, 3, 12), (15, 17, 8), (1, 254, 4)])])

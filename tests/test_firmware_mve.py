@@ -83,17 +83,18 @@ def dense(pixels, depth, channels, activation=NONE, zero=None, seed=0, scale=1.0
 
 
 def conv(size, depth, channels, taps=(1, 1), stride=1, padding="SAME", activation=RELU, zero=None, seed=0,
-         depthwise=False, scale=1.0):
+         depthwise=False, scale=1.0, dilation=1):
     """A convolution of (height, width, depth), or a depthwise one where `depthwise`."""
     chance = np.random.default_rng(seed)
     inputs = 1 if depthwise else depth
     weights = chance.integers(-127, 128, (channels, *taps, inputs))
+    reach = tuple((tap - 1) * dilation + 1 for tap in taps)
     inner, scales, outer = grids(chance, inputs * taps[0] * taps[1], channels, activation, zero)
     outer = outer[0] * scale, outer[1]
     strides = (stride, stride) if isinstance(stride, int) else stride
     same = padding == "SAME"
     outputs = [-(-length // step) if same else (length - tap) // step + 1
-               for length, tap, step in zip(size, taps, strides)]
+               for length, tap, step in zip(size, reach, strides)]
     given = chance.integers(-128, 128, (*size, depth))
     bias = chance.integers(-3000, 3000, channels)
     stored = weights.transpose(3, 1, 2, 0) if depthwise else weights
@@ -101,9 +102,11 @@ def conv(size, depth, channels, taps=(1, 1), stride=1, padding="SAME", activatio
         "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
         [tensor((1, *size, depth), *inner), tensor(stored.shape, scales, data=stored),
          tensor((channels,), data=bias, dtype="INT32")], tensor((1, *outputs, channels), *outer),
-        strideH=strides[0], strideW=strides[1], padding=0 if same else 1, dilationHFactor=1,
-        dilationWFactor=1, fusedActivationFunction=activation, depthMultiplier=channels // depth)
-    sums = windows(given - inner[1], outputs, taps, strides, same)
+        strideH=strides[0], strideW=strides[1], padding=0 if same else 1, dilationHFactor=dilation,
+        dilationWFactor=dilation, fusedActivationFunction=activation, depthMultiplier=channels // depth)
+    spread = np.zeros((channels, *reach, inputs), np.int64)
+    spread[:, ::dilation, ::dilation] = weights
+    sums, weights = windows(given - inner[1], outputs, reach, strides, same), spread
     sums = (np.einsum("yxtc,ct->yxc", np.repeat(sums, channels // depth, 3), weights.reshape(channels, -1))
             if depthwise else sums.reshape(*outputs, -1) @ weights.reshape(channels, -1).T)
     factors = (found.source.grid.scales.astype(float) * found.input(1).grid.scales.astype(float)
@@ -299,7 +302,10 @@ def test_depthwise_of_many_shapes(wrong):
         depthwise((1, 1), 4), depthwise((2, 2), 4, stride=2), depthwise((20, 22), 4, activation=RELU6, scale=0.1),
         depthwise((9, 9), 4, stride=2, padding="VALID", activation=NONE), depthwise((10, 11), 4, (1, 3)),
         depthwise((10, 11), 4, (3, 1)), depthwise((8, 8), 4, (2, 2), 2), depthwise((11, 7), 4, (4, 4)),
-        depthwise((11, 17), 4, (3, 3), (2, 1)), depthwise((16, 16), 4, (3, 2), 3), depthwise((5, 5), 4, zero=-80)])
+        depthwise((11, 17), 4, (3, 3), (2, 1)), depthwise((16, 16), 4, (3, 2), 3), depthwise((5, 5), 4, zero=-80),
+        depthwise((5, 8), 3), depthwise((9, 9), 12, (5, 5), 2), depthwise((8, 7), 9, dilation=2, activation=NONE),
+        depthwise((10, 10), 17, (7, 7), padding="VALID", zero=-70), depthwise((12, 9), 4, dilation=3, padding="VALID"),
+        depthwise((5, 8), 8, scale=0.002, activation=NONE), depthwise((5, 5), 10, (1, 6), scale=0.01)])
 
 
 def test_elementwise_operators_and_pools(wrong):

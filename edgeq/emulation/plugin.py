@@ -17,7 +17,7 @@ FLAGS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror")
 
 def built() -> Path:
     """The compiled plugin, in the user's cache; ToolError where it cannot be compiled."""
-    place = _cache() / f"count-{digest_of_file(SOURCE)[:16]}.so"
+    place = cache() / f"count-{digest_of_file(SOURCE)[:16]}.so"
     if not place.exists():
         compiler = tool.find("gcc") or tool.find("cc")
         if compiler is None:
@@ -43,5 +43,6 @@ def _compile(compiler: Path, place: Path) -> None:
         draft.replace(place)
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where what is compiled or installed once lies: edgeq's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeq"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from edgeq.firmware.cmsis_nn import cmsis_nn
 from edgeq.firmware.dsp import DSP
 from edgeq.firmware.mve import MVE
 from edgeq.firmware.network import Provider
@@ -22,4 +23,6 @@ def providers(choice: Choice, instructions: Sequence[str]) -> tuple[Provider, ..
     """
     if choice == "portable":
         return (PLAIN,)
+    if choice == "cmsis-nn":
+        return (cmsis_nn(instructions), PLAIN)
     return (*(FAST[name] for name in instructions), PLAIN)

@@ -6,7 +6,7 @@ gives the same text everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,13 +55,13 @@ class Program:
         return f"at({self.plan.tensors[tensor]}u)"
 
 
-@dataclass(eq=False)
 class Pool:
     """The routines and constants of a program, each once, with the names that they got."""
 
-    program: str
-    routines: dict[Routine, str] = field(default_factory=dict)
-    constants: dict[tuple[str, bytes], tuple[str, Array]] = field(default_factory=dict)
+    def __init__(self, program: str) -> None:
+        self.program = program
+        self.routines: dict[Routine, str] = {}
+        self.constants: dict[tuple[str, bytes], tuple[str, Array]] = {}
 
     def routine(self, routine: Routine) -> str:
         """The name of `routine`, the same for all that share it."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from edgeq.arrays import Array
 from edgeq.decode import meant
-from edgeq.emulation import qemu
+from edgeq.emulation import qemu, rp2040js
 from edgeq.emulation.boards import BOARDS
 from edgeq.errors import ConfigError, Refused, ToolError
 from edgeq.firmware.hosted import hosted
@@ -35,7 +35,8 @@ class QemuCortexM:
     """`board` is QEMU's machine; so many `samples`, spread over all, run on it.
 
     Time is instructions * `cycles_per_instruction` / `clock`, energy that time `power_mw`: both are
-    estimates, and `basis` says where their figures are from.
+    estimates, and `basis` says where their figures are from. Where rp2040js is the `cycle_model`, and is
+    installed, it counts the cycles of a sample: then time is simulated.
     """
 
     packages: ClassVar = ("ai-edge-litert", "tflite-micro")
@@ -44,12 +45,14 @@ class QemuCortexM:
     cycles_per_instruction: float | None = None
     power_mw: float | None = None
     basis: str = ""
+    cycle_model: Literal["", "rp2040js"] = ""
     samples: int = 100
     timeout_s: float = 600.0
 
     def tools(self) -> tuple[Path, ...]:
-        """QEMU; ToolError with what to install where it is missing."""
-        return (qemu.program(),)
+        """QEMU, and rp2040js where it is used and there; ToolError where QEMU is missing."""
+        model = self._cycle_model()
+        return (qemu.program(), *((model.node, model.module) if model else ()))
 
     def run(self, out: Path, program: Path, samples: Path) -> None:
         """Write the outputs for `samples`, instructions, and what goes to which operator.
@@ -62,8 +65,9 @@ class QemuCortexM:
         outputs, seen_by_tflm = _agreed(program, model, given)
         chosen = np.unique(np.linspace(0, len(given) - 1, self.samples).round().astype(int))
         emulated = self._emulated(program, given[chosen], outputs[chosen])
+        costs = self._costs(emulated, len(chosen)) | self._cycles(program, given[:1], outputs[:1])
         np.save(out / OUTPUTS, from_grid(graph, outputs), allow_pickle=False)
-        write_costs(out, self._costs(emulated, len(chosen)))
+        write_costs(out, costs)
         told = {"board": self.board, "samples": len(chosen), "stack_bytes": emulated.stack_bytes,
                 "same_as_tflm_on": len(given) if seen_by_tflm else 0, "same_as_host_build_on": len(given),
                 "steps": _steps(emulated, program, len(chosen))}
@@ -94,6 +98,20 @@ class QemuCortexM:
         if self.power_mw is not None:
             costs["energy_uj"] = self._estimated("energy_uj", latency * self.power_mw)
         return costs
+
+    def _cycles(self, program: Path, given: Array, wanted: Array) -> dict[str, Value]:
+        """The cycles of an inference, and its time, by a model of the core; nothing where there is none."""
+        model = self._cycle_model()
+        if model is None:
+            return {}
+        timed = rp2040js.timed(model, program / SHIP / ELF, given.tobytes(), self.timeout_s)
+        _see_same("the firmware on rp2040js", np.frombuffer(timed.outputs, wanted.dtype), wanted)
+        most = max(timed.cycles)
+        return {"cycles": value_of("cycles", most, "simulated", n=len(given)),
+                "latency_ms": value_of("latency_ms", 1000 * most / self._hertz, "simulated", n=len(given))}
+
+    def _cycle_model(self) -> rp2040js.Rp2040js | None:
+        return rp2040js.installed() if self.cycle_model else None
 
     def _estimated(self, metric: str, value: float) -> Value:
         return replace(value_of(metric, value, "estimated"), basis=self.basis)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgeq.firmware.dsp.addition import add
+from edgeq.firmware.dsp.pooling import average_pool_2d
 from edgeq.firmware.dsp.weighted import conv_2d, depthwise_conv_2d, fully_connected
 from edgeq.firmware.kernel import Generator
 
 DSP: Mapping[str, Generator] = {
+    "ADD": add,
+    "AVERAGE_POOL_2D": average_pool_2d,
     "CONV_2D": conv_2d,
     "DEPTHWISE_CONV_2D": depthwise_conv_2d,
     "FULLY_CONNECTED": fully_connected,

@@ -61,8 +61,8 @@ def _firsts(outputs: int) -> list[int]:
 def _instructions(layer: Layer, rows: int, *, together: bool) -> Iterator[str]:
     yield from ("push {r4-r11, lr}", f"sub sp, sp, #{FRAME}", "mov r12, r0", f"str r1, [sp, #{OUT}]")
     if rows > 1:
-        yield from (f"str r2, [sp, #{CONSTANTS}]", *number("r0", rows), f"str r0, [sp, #{ROWS}]", f"{label('r')}:",
-                    f"ldr r2, [sp, #{CONSTANTS}]")
+        yield from (f"str r2, [sp, #{CONSTANTS}]", *number("r0", rows), f"str r0, [sp, #{ROWS}]",
+                    f"{label('r')}:", f"ldr r2, [sp, #{CONSTANTS}]")
     yield "mov lr, r2"
     blocks = layer.outputs // AT_ONCE
     if blocks:
@@ -74,7 +74,8 @@ def _instructions(layer: Layer, rows: int, *, together: bool) -> Iterator[str]:
         yield from _more(layer.outputs % AT_ONCE)
     if rows > 1:
         yield from added("r12", layer.inputs, "r0")
-        yield from (f"ldr r0, [sp, #{ROWS}]", "subs r0, r0, #1", f"str r0, [sp, #{ROWS}]", f"bne.w {label('r')}")
+        yield from (f"ldr r0, [sp, #{ROWS}]", "subs r0, r0, #1", f"str r0, [sp, #{ROWS}]",
+                    f"bne.w {label('r')}")
     yield from (f"add sp, sp, #{FRAME}", "pop {r4-r11, pc}")
 
 

@@ -12,7 +12,7 @@ the lower half of A's with weight 0 and a word of B with the weights (1, 2) make
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ HELD, BACK, SOURCE, SINK, CONSTANTS, PLANES, GROUPS, REPEATS, END, IN, OUT = (0,
 FRAME = 56
 FEW = 8  # columns that are widened without a loop
 FEW_BLOCKS = 3  # blocks of outputs that are written out
-WEIGHTS = ("r0", "r1", "r2", "r3", "r4", "r5")
+WEIGHTS, LOADED = ("r0", "r1", "r2", "r3", "r4", "r5"), ("r7", "r8", "r9", "r10")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,11 @@ class _Shape:
         """The bytes of one channel's plane."""
         columns = self.stride * (self.window.sink[1] - 1) + 3
         return 4 * max(columns, self.window.pads[1] + self.window.source[1])
+
+    @property
+    def near(self) -> bool:
+        """Whether a load from one row reaches the next: there is a pointer to either where it does not."""
+        return self.row + 4 * self.window.channels <= IMMEDIATE
 
     @property
     def pad(self) -> int:
@@ -85,13 +90,13 @@ class _Shape:
 
 
 def depthwise(layer: Layer, window: Window) -> Kernel | None:
-    """The depthwise convolution of `layer`, its weights (channels, 9); None for shapes that it does not know."""
+    """The depthwise convolution of `layer`, its weights (channels, 9); None for shapes unknown here."""
     shape = _Shape(window, layer)
     if not shape.taken:
         return None
-    lines = [f"@ {'x'.join(map(str, (*window.source, window.channels)))} -> {'x'.join(map(str, window.sink))}, "
-             f"strides {window.strides[0]}", *_instructions(shape)]
-    routine = Routine("depthwise", PARAMETERS, assembly=function(lines))
+    (h, w), (below, beside) = window.source, window.sink
+    told = f"@ {h}x{w}x{window.channels} -> {below}x{beside}, strides {window.strides[0]}"
+    routine = Routine("depthwise", PARAMETERS, assembly=function([told, *_instructions(shape)]))
     return Kernel(routine, (Input(), Output(), Constant("depthwise", _constants(layer)), Scratch()),
                   scratch=2 * CHANNELS * shape.plane)
 
@@ -119,7 +124,8 @@ def _instructions(shape: _Shape) -> Iterator[str]:
     yield f"ldr r0, [sp, #{CONSTANTS}]"
     yield from added("r0", 4 * CHANNELS * (6 + shape.layer.requantization.width), "r1")
     yield from (f"str r0, [sp, #{CONSTANTS}]", f"ldr r0, [sp, #{GROUPS}]", "subs r0, r0, #1",
-                f"str r0, [sp, #{GROUPS}]", f"bne.w {label('g')}", f"add sp, sp, #{FRAME}", "pop {r4-r11, pc}")
+                f"str r0, [sp, #{GROUPS}]", f"bne.w {label('g')}", f"add sp, sp, #{FRAME}",
+                "pop {r4-r11, pc}")
     for name, part in parts.items():
         yield from (f"{label(name)}:", f"str lr, [sp, #{BACK}]", *part, f"ldr pc, [sp, #{BACK}]")
 
@@ -159,38 +165,37 @@ def _steps(shape: _Shape, parts: dict[str, Iterator[str]]) -> Iterator[str]:
         for each in range(step, step + (2 if again else 1)):
             yield from (widened(each + 1), computed(each))
         if again:
-            yield from (f"ldr r0, [sp, #{REPEATS}]", "subs r0, r0, #1", f"str r0, [sp, #{REPEATS}]", f"bne {loop}")
+            yield from (f"ldr r0, [sp, #{REPEATS}]", "subs r0, r0, #1", f"str r0, [sp, #{REPEATS}]",
+                        f"bne {loop}")
         step += 2 * again or 1
 
 
 def _widened(shape: _Shape, inside: tuple[bool, bool], parity: int) -> Iterator[str]:
     """Two rows of the input into a plane; zero points where a row is not `inside`."""
-    columns, channels = shape.window.source[1], shape.window.channels
-    count = sum(inside)
-    near = shape.row + 4 * channels <= IMMEDIATE
+    columns, channels, count = shape.window.source[1], shape.window.channels, sum(inside)
     yield f"ldr lr, [sp, #{PLANES}]"
     yield from added("lr", parity * CHANNELS * shape.plane + 4 * shape.window.pads[1], "r0")
     if count < 2:
         yield from number("r11", shape.pad)
     if count:
         yield f"ldr r12, [sp, #{SOURCE}]"
-    if count == 2 and not near:
+    if count == 2 and not shape.near:
         yield "mov r8, r12"
         yield from added("r8", shape.row, "r0")
-    body = columns if columns <= FEW and near else min(4, columns)
-    if body < columns:
+    body = columns if columns <= FEW and shape.near else min(4, columns)
+    looped = columns - columns % body if body < columns else 0
+    if looped:
+        loop = label(f"v{inside[0]:d}{inside[1]:d}{parity}")
         yield "mov r0, lr"
-        yield from added("r0", 4 * (columns - columns % body), "r1")
-        yield from (f"str r0, [sp, #{END}]", f"{label(f'v{inside[0]:d}{inside[1]:d}{parity}')}:")
-    yield from _columns(shape, inside, body)
-    if body < columns:
+        yield from added("r0", 4 * looped, "r1")
+        yield from (f"str r0, [sp, #{END}]", f"{loop}:")
+        yield from _columns(shape, inside, body)
         yield f"ldr r0, [sp, #{END}]"
-        yield from _on(inside, body * channels, near=near)
-        yield from ("cmp lr, r0", f"bne {label(f'v{inside[0]:d}{inside[1]:d}{parity}')}")
-        yield from _columns(shape, inside, columns % body)
+        yield from _on(inside, body * channels, near=shape.near)
+        yield from ("cmp lr, r0", f"bne {loop}")
+    yield from _columns(shape, inside, columns - looped)
     if count:
-        yield from added("r12", count * shape.row - (columns - columns % body if body < columns else 0) * channels,
-                         "r0")
+        yield from added("r12", count * shape.row - looped * channels, "r0")
         yield f"str r12, [sp, #{SOURCE}]"
 
 
@@ -209,27 +214,26 @@ def _columns(shape: _Shape, inside: tuple[bool, bool], count: int) -> Iterator[s
             yield from (f"str r11, [lr, #{channel * shape.plane}]" for channel in (1, 2, 3))
             yield "str r11, [lr], #4"
         return
-    near = shape.row + 4 * shape.window.channels <= IMMEDIATE
-    column = 0
-    while column < count:
-        places = range(column, min(column + (2 if all(inside) and near else 1), count))
+    at_once = 2 if all(inside) and shape.near else 1
+    for column in range(0, count, at_once):
+        places = range(column, min(column + at_once, count))
         for i, place in enumerate(places):
             targets = [f"r{4 + i + len(places) * channel}" for channel in range(CHANNELS)]
             yield from _column(shape, inside, place * shape.window.channels, targets)
         for channel in (1, 2, 3, 0):
             yield from _plane_stored(4 + len(places) * channel, len(places), channel * shape.plane)
-        column = places.stop
 
 
 def _column(shape: _Shape, inside: tuple[bool, bool], place: int, targets: Sequence[str]) -> Iterator[str]:
     """Four channels of one column, both rows, as a word each in `targets`; r0 … r3 are lost."""
-    near = shape.row + 4 * shape.window.channels <= IMMEDIATE
-    upper, lower = ("r0", "r2") if inside[0] else ("r11", "r11"), ("r1", "r3") if inside[1] else ("r11", "r11")
+    upper = ("r0", "r2") if inside[0] else ("r11", "r11")
+    lower = ("r1", "r3") if inside[1] else ("r11", "r11")
     if inside[0]:
         yield from (f"ldr r0, [r12, #{place}]", "sxtb16 r2, r0, ror #8", "sxtb16 r0, r0")
     if inside[1]:
-        below = ("r8", place) if all(inside) and not near else ("r12", place + (shape.row if inside[0] else 0))
-        yield from (f"ldr r1, [{below[0]}, #{below[1]}]", "sxtb16 r3, r1, ror #8", "sxtb16 r1, r1")
+        near = f"[r12, #{place + shape.row * inside[0]}]"
+        below = f"[r8, #{place}]" if inside[0] and not shape.near else near
+        yield from (f"ldr r1, {below}", "sxtb16 r3, r1, ror #8", "sxtb16 r1, r1")
     for i in range(2):
         yield f"pkhbt {targets[i]}, {upper[i]}, {lower[i]}, lsl #16"
     for i in range(2):
@@ -249,27 +253,13 @@ def _plane_stored(first: int, count: int, place: int) -> Iterator[str]:
 
 def _computed(shape: _Shape, rows: int, parity: int) -> Iterator[str]:
     """One or two rows of outputs from the planes, of four channels one after the other."""
-    channels, columns, step = shape.window.channels, shape.window.sink[1], 4 * shape.stride
+    channels, columns = shape.window.channels, shape.window.sink[1]
     way, head = shape.layer.requantization, label(f"h{rows}{parity}")
-    at_once = 4 // rows
-    whole, rest = divmod(columns, at_once)
-    yield from (f"ldr lr, [sp, #{SINK}]", f"ldr r12, [sp, #{PLANES}]", f"{head}:", f"ldr r6, [sp, #{CONSTANTS}]",
-                f"ldm r6!, {listed(WEIGHTS)}", way.loaded("r6", ("r7", "r8", "r9", "r10")),
-                f"str r6, [sp, #{CONSTANTS}]", f"stm sp, {listed(('r7', 'r8', 'r9', 'r10')[:way.width])}")
-    looped = whole > FEW_BLOCKS
-    if looped:
-        loop = label(f"x{rows}{parity}")
-        yield "mov r6, r12"
-        yield from added("r6", whole * at_once * step, "r7")
-        yield from (f"str r6, [sp, #{END}]", f"{loop}:")
-        yield from _block(shape, (rows, parity), (0, at_once))
-        yield from (f"ldr r10, [sp, #{END}]", f"add r12, r12, #{at_once * step}")
-        yield from added("lr", at_once * channels, "r11")
-        yield from ("cmp r12, r10", f"bne.w {loop}")
-    for column in range(0, rest if looped else columns, at_once):
-        yield from _block(shape, (rows, parity), (column, min(at_once, (rest if looped else columns) - column)))
-    done = whole * at_once if looped else 0
-    yield from added("r12", shape.plane - done * step, "r6")
+    yield from (f"ldr lr, [sp, #{SINK}]", f"ldr r12, [sp, #{PLANES}]", f"{head}:",
+                f"ldr r6, [sp, #{CONSTANTS}]", f"ldm r6!, {listed(WEIGHTS)}", way.loaded("r6", LOADED),
+                f"str r6, [sp, #{CONSTANTS}]", f"stm sp, {listed(LOADED[:way.width])}")
+    done = yield from _row(shape, rows, parity)
+    yield from added("r12", shape.plane - 4 * shape.stride * done, "r6")
     yield from added("lr", 1 - done * channels, "r6")
     yield from (f"ldr r6, [sp, #{SINK}]", f"adds r6, r6, #{CHANNELS}", "cmp lr, r6", f"bne.w {head}",
                 f"ldr r6, [sp, #{CONSTANTS}]")
@@ -277,6 +267,24 @@ def _computed(shape: _Shape, rows: int, parity: int) -> Iterator[str]:
     yield f"str r6, [sp, #{CONSTANTS}]"
     yield from added("lr", rows * columns * channels - CHANNELS, "r6")
     yield f"str lr, [sp, #{SINK}]"
+
+
+def _row(shape: _Shape, rows: int, parity: int) -> Generator[str, None, int]:
+    """The outputs of one channel; answers how many columns the pointers have moved on."""
+    at_once, columns = 4 // rows, shape.window.sink[1]
+    step, looped = 4 * shape.stride, 0
+    if columns // at_once > FEW_BLOCKS:
+        loop, looped = label(f"x{rows}{parity}"), columns // at_once * at_once
+        yield "mov r6, r12"
+        yield from added("r6", looped * step, "r7")
+        yield from (f"str r6, [sp, #{END}]", f"{loop}:")
+        yield from _block(shape, (rows, parity), (0, at_once))
+        yield from (f"ldr r10, [sp, #{END}]", f"add r12, r12, #{at_once * step}")
+        yield from added("lr", at_once * shape.window.channels, "r11")
+        yield from ("cmp r12, r10", f"bne.w {loop}")
+    for column in range(0, columns - looped, at_once):
+        yield from _block(shape, (rows, parity), (column, min(at_once, columns - looped - column)))
+    return looped
 
 
 def _block(shape: _Shape, kind: tuple[int, int], span: tuple[int, int]) -> Iterator[str]:
@@ -303,8 +311,8 @@ def _block(shape: _Shape, kind: tuple[int, int], span: tuple[int, int]) -> Itera
         yield from added("r10", below, "r11")
     for i, each in enumerate(sums):
         output, row = divmod(i, rows)
-        base, place = ("r10", 0) if far and row else ("lr", row * below)
-        yield f"strb {each}, [{base}, #{place + (first + output) * shape.window.channels}]"
+        beside = (first + output) * shape.window.channels
+        yield f"strb {each}, " + (f"[r10, #{beside}]" if far and row else f"[lr, #{beside + row * below}]")
 
 
 def _loaded(place: int, count: int) -> Iterator[str]:

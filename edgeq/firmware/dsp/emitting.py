@@ -5,7 +5,7 @@ The one rule: immediates that an instruction cannot hold are never asked of it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 IMMEDIATE = 4095  # of add, sub, ldr and strb
 PAIR_OFFSET = 1020  # of ldrd
@@ -31,3 +31,16 @@ def number(register: str, value: int) -> Iterator[str]:
     yield f"movw {register}, #{value & 0xFFFF}"
     if value >> 16 & 0xFFFF:
         yield f"movt {register}, #{value >> 16 & 0xFFFF}"
+
+
+def limited(values: Sequence[str], spare: str, room: tuple[int, int]) -> Iterator[str]:
+    """Keep int8 in registers within -128 + up .. 127 - down, of which `room` is both.
+
+    The values come less `up`, and saturated: the additions of bytes saturate, too. `spare` is lost.
+    """
+    up, down = room
+    for instruction, amount in (("qadd8", up + down), ("qsub8", down)):
+        for part in (min(amount, 127), min(amount - 127, 127), amount - 254):
+            if part > 0:
+                yield f"mov {spare}, #{part}"
+                yield from (f"{instruction} {each}, {each}, {spare}" for each in values)

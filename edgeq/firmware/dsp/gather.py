@@ -152,7 +152,8 @@ class _Rows:
 
 def _block(product: Product) -> Iterator[str]:
     """A function of (output, constants, block)."""
-    yield from ("push {r4-r11, lr}", f"sub sp, sp, #{FRAME}", f"str r0, [sp, #{OUT}]", "mov lr, r1", "mov r12, r2")
+    yield from ("push {r4-r11, lr}", f"sub sp, sp, #{FRAME}", f"str r0, [sp, #{OUT}]", "mov lr, r1",
+                "mov r12, r2")
     yield from added("r0", product.pairs, "r3")
     yield f"str r0, [sp, #{STOP}]"
     yield from added("r2", 8 * PIXELS * product.steps, "r3")

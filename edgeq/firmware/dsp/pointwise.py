@@ -25,9 +25,8 @@ def pointwise(layer: Layer, pixels: int) -> Kernel | None:
         return None
     together = mixable(layer.weights)
     product = Product(layer, together, (OUT, END))
-    lines = ["@ pixels x inputs -> outputs: "
-             f"{pixels} x {layer.inputs} -> {layer.outputs}", *_instructions(product, pixels)]
-    routine = Routine("pointwise", PARAMETERS, assembly=function(lines))
+    told = f"@ pixels x inputs -> outputs: {pixels} x {layer.inputs} -> {layer.outputs}"
+    routine = Routine("pointwise", PARAMETERS, assembly=function([told, *_instructions(product, pixels)]))
     words = Constant("pointwise", constants(layer, together=together))
     return Kernel(routine, (Input(), Output(), words, Scratch()), scratch=8 * PIXELS * product.steps,
                   over_read=-layer.inputs % 4)
@@ -47,17 +46,17 @@ def _instructions(product: Product, pixels: int) -> Iterator[str]:
     yield f"str r0, [sp, #{STOP}]"
     yield from product.instructions()
     yield from added("r0", (PIXELS - 1) * outputs, "r1")
-    yield from (f"str r0, [sp, #{OUT}]", f"ldr r1, [sp, #{LEFT}]", "subs r1, r1, #1", f"str r1, [sp, #{LEFT}]",
-                f"bgt.w {block}")
+    yield from (f"str r0, [sp, #{OUT}]", f"ldr r1, [sp, #{LEFT}]", "subs r1, r1, #1",
+                f"str r1, [sp, #{LEFT}]", f"bgt.w {block}")
     if pixels % PIXELS:
         yield from _back(product, PIXELS - pixels % PIXELS)
     yield from (f"add sp, sp, #{FRAME}", "pop {r4-r11, pc}")
 
 
 def _back(product: Product, pixels: int) -> Iterator[str]:
-    """Once all whole blocks are done, one more of the last pixels: the count is zero then, and below it after."""
+    """After all whole blocks one more, of the last pixels: the count is zero then, and below it after that."""
     done = label("e")
-    yield from (f"bmi {done}",)
+    yield f"bmi {done}"
     yield from added("r0", -pixels * product.layer.outputs, "r1")
     yield from (f"str r0, [sp, #{OUT}]", f"ldr r0, [sp, #{IN}]")
     yield from added("r0", -pixels * product.layer.inputs, "r1")

@@ -32,7 +32,7 @@ BODIES = range(8, 17)  # how many are in a loop, where there are more
 
 
 def mixable(weights: Integers) -> bool:
-    """Whether pairs of channels may share halfwords: 256 times each sum has room, and so has each halfword."""
+    """Whether pairs of channels may share halfwords: those have room, and so has 256 times each sum."""
     least, most = reach(weights)
     return bool(max(-least.min(), most.max()) < LIMIT >> 8 and weights.min() > -128)
 

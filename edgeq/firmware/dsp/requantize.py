@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeq.arrays import Array
+from edgeq.firmware.dsp.emitting import limited
 from edgeq.firmware.fit import LIMIT, Sums, fitted
 
 # Each is done for all sums before the next; what a semicolon joins, for each sum in turn.
@@ -52,7 +53,7 @@ class Requantization:
         """Turn the registers `sums`, each a sum times 2^scaled, into int8; the registers `spare` are lost."""
         for step in self.steps:
             yield from self._step(step, sums, (constants, spare), scaled)
-        yield from self._limits(sums, spare[0])
+        yield from limited(sums, spare[0], (self.up, self.down))
 
     def instructions_with(self, sums: Sequence[str], place: int, spare: tuple[str, str]) -> Iterator[str]:
         """The same with constants that lie on the stack from `place` on, loaded when they are needed."""
@@ -64,7 +65,7 @@ class Requantization:
                 yield f"ldr {spare[0]}, [sp, #{place + 4 * wanted[0]}]"
             constants = [spare[i in wanted[1:]] for i in range(self.width)]
             yield from self._step(step, sums, (constants, spare[1:]), 0)
-        yield from self._limits(sums, spare[0])
+        yield from limited(sums, spare[0], (self.up, self.down))
 
     def _step(
         self, step: str, sums: Sequence[str], registers: tuple[Sequence[str], Sequence[str]], scaled: int
@@ -75,13 +76,6 @@ class Requantization:
         for i, each in enumerate(sums):
             text = step.format(a=each, c=constants, t=spare[i % len(spare)], n=self.n, scaled=each + shift)
             yield from text.split("; ")
-
-    def _limits(self, sums: Sequence[str], spare: str) -> Iterator[str]:
-        for instruction, amount in (("qadd8", self.up + self.down), ("qsub8", self.down)):
-            for part in (min(amount, 127), min(amount - 127, 127), amount - 254):
-                if part > 0:
-                    yield f"mov {spare}, #{part}"
-                    yield from (f"{instruction} {each}, {each}, {spare}" for each in sums)
 
 
 def requantization(sums: Sums) -> Requantization | None:

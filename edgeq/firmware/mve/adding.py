@@ -1,7 +1,7 @@
 """ADD and SUB of two int8 tensors of one shape: two products, a sum and a shift, eight elements at a time.
 
-The one rule: the constants are proved over all 65,536 pairs of inputs; without such constants there is no
-kernel here.
+The one rule: the constants are proved over all 65,536 pairs of inputs. Where there are none, TFLM's own
+steps are repeated.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from edgeq.firmware.assembly import function, label
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output, Routine
 from edgeq.firmware.mve.requantize import NARROWEST
 from edgeq.firmware.portable.elementwise import differing, summing
+from edgeq.graph import Quantization
 
 PARAMETERS = "const int8_t *first, const int8_t *second, int8_t *out, const int32_t *constants"
 HEADROOM = 20  # bits by which TFLite shifts int8 inputs to the left
 VALUES = np.arange(-128, 128)
-NEAR = sorted(itertools.product(range(-6, 7), repeat=2), key=lambda each: abs(each[0]) + abs(each[1]))
-FEWEST = 8  # fractional bits
+NEAR = sorted(itertools.product(range(-3, 4), repeat=2), key=lambda each: abs(each[0]) + abs(each[1]))
+FEWEST, DOWN = 8, 3  # fractional bits that are too few, and how many numbers of them are tried
+FAR = 1 << 40  # beyond every sum
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,9 @@ def addition(operation: Operation) -> Kernel | None:
     one, two, sink = operation.input(0), operation.input(1), operation.sink
     if any(each.dtype != "INT8" or each.shape != sink.shape for each in (one, two, sink)):
         return None
-    found = fitted(operation)
+    found, count = fitted(operation), sink.elements
     if found is None:
-        return None
-    count = sink.elements
+        return _exact(operation)
     text = function(_text(count, found))
     constants = Constant("addition", np.array([found.first, found.second, _halved(found)], np.int32))
     return Kernel(Routine(f"add_{count}", PARAMETERS, assembly=text),
@@ -61,9 +62,9 @@ def addition(operation: Operation) -> Kernel | None:
 
 def reference(operation: Operation) -> Integers:
     """What TFLM computes of all pairs of inputs: (256, 256), from -128 on."""
-    grids = operation.input(0).grid, operation.input(1).grid, operation.sink.grid
+    grids = _grids(operation)
     subtracted = operation.name == "SUB"
-    one, two, outer = (differing if subtracted else summing)(grids, HEADROOM)
+    one, two, outer = _factors(operation)
     left, right = (scaled((VALUES - int(grid.zero_points[0])) << HEADROOM, *factor)
                    for grid, factor in zip(grids[:2], (one, two), strict=True))
     sums = left[:, None] + (-right if subtracted else right)[None, :]
@@ -76,27 +77,79 @@ def fitted(operation: Operation) -> Addition | None:
     """The addition that gives the reference for every pair, or None."""
     scales = [float(each.grid.scales[0]) for each in (operation.input(0), operation.input(1), operation.sink)]
     ratios = scales[0] / scales[2], scales[1] / scales[2] * (-1 if operation.name == "SUB" else 1)
-    wanted = reference(operation)
-    limits = bounds(operation.option("fusedActivationFunction"), operation.sink.grid, "INT8")
+    wanted, limits = reference(operation), bounds(
+        operation.option("fusedActivationFunction"), operation.sink.grid, "INT8")
     most = int(np.log2(2**31 / ((abs(ratios[0]) + abs(ratios[1])) * 256 + 300)))
-    for n in (*range(min(most, NARROWEST), FEWEST, -1), *range(NARROWEST + 1, most + 1)):
-        found = _tried(wanted, ratios, n, limits)
-        if found is not None:
-            return found
-    return None
+    tries = [(min(most, NARROWEST), NEAR[:1]), *((n, NEAR) for n in range(most, most - DOWN, -1))]
+    found = (_tried(wanted, ratios, limits, each) for each in tries if each[0] > FEWEST)
+    return next((each for each in found if each is not None), None)
 
 
-def _tried(wanted: Integers, ratios: tuple[float, float], n: int, limits: tuple[int, int]) -> Addition | None:
-    low, high = limits
-    natural = [round(ratio * 2**n) for ratio in ratios]
-    for near in NEAR:
-        first, second = natural[0] + near[0], natural[1] + near[1]
+def _tried(wanted: Integers, ratios: tuple[float, float], limits: tuple[int, int],
+           tries: tuple[int, list[tuple[int, int]]]) -> Addition | None:
+    """An addition of `n` fractional bits with factors near the natural ones; `tries` are n and how near."""
+    (low, high), (n, nears) = limits, tries
+    above = np.where(wanted > low, wanted << n, -FAR)
+    below = np.where(wanted < high, ((wanted + 1) << n) - 1, FAR)
+    for near in nears:
+        first, second = (round(ratio * 2**n) + each for ratio, each in zip(ratios, near, strict=True))
         sums = first * VALUES[:, None] + second * VALUES[None, :]
-        least = ((wanted << n) - sums)[wanted > low].max(initial=-(2**31))
-        most = (((wanted + 1) << n) - 1 - sums)[wanted < high].min(initial=2**31 - 1)
-        if least <= most:
-            return Addition(first, second, int(least + most) // 2, n, low, high)
+        least, most = int((above - sums).max()), int((below - sums).min())
+        offset = min(max((least + most) // 2, -(2**30)), 2**30)
+        if least <= offset <= most:
+            return Addition(first, second, offset, n, low, high)
     return None
+
+
+def _grids(operation: Operation) -> tuple[Quantization, Quantization, Quantization]:
+    return operation.input(0).grid, operation.input(1).grid, operation.sink.grid
+
+
+def _factors(operation: Operation) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """What the inputs and their sum are scaled by, as mantissas and shifts."""
+    return (differing if operation.name == "SUB" else summing)(_grids(operation), HEADROOM)
+
+
+def _exact(operation: Operation) -> Kernel | None:
+    """Inputs shifted and scaled, their sum scaled: four elements at a time, in C."""
+    factors, count = _factors(operation), operation.sink.elements
+    if any(shift > 0 for _, shift in factors):
+        return None
+    low, high = bounds(operation.option("fusedActivationFunction"), operation.sink.grid, "INT8")
+    zeros = (int(grid.zero_points[0]) for grid in _grids(operation))
+    values = np.array([(zero, *factor) for zero, factor in zip(zeros, factors, strict=True)], np.int32)
+    one, two, outer = ("down" if shift else "whole" for _, shift in factors)
+    sign = "vsubq_s32" if operation.name == "SUB" else "vaddq_s32"
+    text = f"""\
+/* value * mantissa / 2^31, rounded, / 2^-shift, rounded, halves away from zero. */
+static inline int32x4_t @NAME@_down(int32x4_t value, const int32_t *factor) {{
+  const int32x4_t high = vqrdmulhq_n_s32(value, factor[1]);
+  return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(high, 31)), vdupq_n_s32(factor[2]));
+}}
+
+static inline int32x4_t @NAME@_whole(int32x4_t value, const int32_t *factor) {{
+  return vqrdmulhq_n_s32(value, factor[1]);
+}}
+
+static inline int32x4_t @NAME@_raised(int32x4_t value, const int32_t *factor) {{
+  return vshlq_n_s32(vsubq_n_s32(value, factor[0]), {HEADROOM});
+}}
+
+/* {operation.name} of {count} elements. */
+void @NAME@({PARAMETERS}) {{
+  for (int32_t i = 0; i < {count}; i += 4) {{
+    const mve_pred16_t some = vctp32q((uint32_t)({count} - i));
+    const int32x4_t one = @NAME@_{one}(@NAME@_raised(vldrbq_z_s32(first + i, some), constants), constants);
+    const int32_t *const other = constants + 3;
+    const int32x4_t two = @NAME@_{two}(@NAME@_raised(vldrbq_z_s32(second + i, some), other), other);
+    const int32x4_t sum = @NAME@_{outer}({sign}(one, two), constants + 6);
+    const int32x4_t value = vmaxq_s32(vaddq_n_s32(sum, constants[6]), vdupq_n_s32({low}));
+    vstrbq_p_s32(out + i, vminq_s32(value, vdupq_n_s32({high})), some);
+  }}
+}}
+"""
+    routine = Routine(f"{operation.name.lower()}_exact", PARAMETERS, text, headers=("arm_mve.h",))
+    return Kernel(routine, (Input(0), Input(1), Output(), Constant("addition", values)), in_place=(0, 1))
 
 
 def _halved(found: Addition) -> int:

@@ -6,8 +6,6 @@ lies along the `inner` axis and is as high as one or two windows are along the `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from edgeq.arrays import Array
@@ -29,6 +27,8 @@ def depthwise(operation: Operation) -> Kernel | None:
     if axes is None or max(axis.taps for axis in axes) > 4 or max(axis.stride for axis in axes) > 8:
         return None
     found = layer(operation, weights)
+    if found is None:
+        return None
     constants = requantization(found.sums)
     if isinstance(constants.form, Exact) and (constants.form.left or constants.form.whole):
         return None

@@ -49,8 +49,10 @@ class Layer:
     border: int
 
 
-def layer(operation: Operation, weights: Integers) -> Layer:
+def layer(operation: Operation, weights: Integers) -> Layer | None:
     """The layer of an operation; `weights` are its own with the output channels first.
+
+    None where its bias, the zero point of the input taken in, is beyond 32 bits.
 
     Raises Refused for an activation without integer kernel.
     """
@@ -59,9 +61,9 @@ def layer(operation: Operation, weights: Integers) -> Layer:
     mantissas, shifts = (np.broadcast_to(each, len(flat)) for each in _multipliers(operation))
     least, most = reach(flat)
     low, high = bounds(operation.option("fusedActivationFunction"), operation.sink.grid, "INT8")
-    sums = Sums(mantissas, shifts, _bias(operation, len(flat)) - border * flat.sum(1), least, most,
-                int(operation.sink.grid.zero_points[0]), low, high)
-    return Layer(weights, sums, border)
+    bias = _bias(operation, len(flat)) - border * flat.sum(1)
+    sums = Sums(mantissas, shifts, bias, least, most, int(operation.sink.grid.zero_points[0]), low, high)
+    return Layer(weights, sums, border) if np.abs(bias).max() < 2**31 else None
 
 
 def integers(tensor: Tensor) -> Integers:
@@ -70,17 +72,19 @@ def integers(tensor: Tensor) -> Integers:
 
 
 def suits(operation: Operation) -> bool:
-    """Whether an operation has int8 at both ends and int8 weights that are constant."""
-    weights = operation.input(1)
-    ends = (operation.source, weights, operation.sink)
-    return weights.constant and all(each.dtype == "INT8" for each in ends)
+    """Whether an operation has int8 at both ends, and constant weights of int8 and bias of int32."""
+    ends = (operation.source, operation.input(1), operation.sink)
+    constants = [each for each in operation.inputs[1:] if each is not None]
+    return (all(each.dtype == "INT8" for each in ends) and all(each.constant for each in constants)
+            and all(each.dtype == "INT32" for each in constants[1:]))
 
 
 def windows(operation: Operation) -> tuple[Axis, Axis] | None:
     """The windows of a convolution, down and across; None for a dilated one, or more than one image."""
     taps = operation.input(1).shape[1:3]
     factors = (operation.option("dilationHFactor"), operation.option("dilationWFactor"))
-    if operation.source.shape[0] != 1 or any(factor > 1 and tap > 1 for factor, tap in zip(factors, taps, strict=True)):
+    dilated = any(factor > 1 and tap > 1 for factor, tap in zip(factors, taps, strict=True))
+    if operation.source.shape[0] != 1 or dilated:
         return None
     return padded(operation, (taps[0], taps[1]))
 
@@ -88,11 +92,11 @@ def windows(operation: Operation) -> tuple[Axis, Axis] | None:
 def padded(operation: Operation, taps: tuple[int, int]) -> tuple[Axis, Axis]:
     """The windows of `taps`, down and across, with strides and padding as an operation has them."""
     same = operation.option("padding") == SAME
+    sizes, outputs = operation.source.shape[1:3], operation.sink.shape[1:3]
     strides = (operation.option("strideH"), operation.option("strideW"))
     down, across = (
         Axis(length, out, tap, stride, max((out - 1) * stride + tap - length, 0) // 2 if same else 0)
-        for length, out, tap, stride in zip(operation.source.shape[1:3], operation.sink.shape[1:3], taps, strides,
-                                            strict=True))
+        for length, out, tap, stride in zip(sizes, outputs, taps, strides, strict=True))
     return down, across
 
 
@@ -102,7 +106,7 @@ def _bias(operation: Operation, channels: int) -> Integers:
 
 
 def _multipliers(operation: Operation) -> tuple[Integers, Integers]:
-    """The scales of the sums; TFLM multiplies two of a FULLY_CONNECTED in single precision, if it has but one."""
+    """The scales of the sums; where FULLY_CONNECTED has but one, TFLM multiplies two in single precision."""
     grids = operation.source.grid, operation.input(1).grid, operation.sink.grid
     if operation.name != "FULLY_CONNECTED" or grids[1].per_channel:
         return multipliers(*grids)

@@ -38,5 +38,5 @@ def _text(count: int) -> str:
     loop = label("look")
     return function((
         "push {r4, lr}", "movs r3, #128", "vdup.8 q1, r3", f"ldr r3, ={count}", "dlstp.8 lr, r3", f"{loop}:",
-        "vldrb.u8 q0, [r0], #16", "veor q0, q0, q1", "vldrb.u8 q0, [r2, q0]", "vstrb.8 q0, [r1], #16",
+        "vldrb.u8 q0, [r0], #16", "veor q0, q0, q1", "vldrb.u8 q2, [r2, q0]", "vstrb.8 q2, [r1], #16",
         f"letp lr, {loop}", "pop {r4, pc}"))

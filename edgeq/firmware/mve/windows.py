@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output, Routine, Scratch
+from edgeq.firmware.mve.channels import by_channels
 from edgeq.firmware.mve.depthwise import depthwise
 from edgeq.firmware.mve.layer import Axis, Layer, integers, layer, suits, windows
 from edgeq.firmware.mve.multiply import run
@@ -18,7 +17,8 @@ from edgeq.firmware.mve.product import VECTOR, Product, packed
 from edgeq.firmware.mve.requantize import requantization
 
 PARAMETERS = "const int8_t *in, int8_t *out, const uint32_t *constants"
-RUN = ("void @NAME@_run(const int8_t *const *rows, int8_t *out, const uint32_t *constants, uint32_t pixels);\n")
+RUN = ("void @NAME@_run(const int8_t *const *rows, int8_t *out, const uint32_t *constants,\n"
+       "                uint32_t pixels);\n")
 
 
 def fully_connected(operation: Operation) -> Kernel | None:
@@ -26,7 +26,7 @@ def fully_connected(operation: Operation) -> Kernel | None:
     if not suits(operation):
         return None
     found = layer(operation, integers(operation.input(1)))
-    return _pixels(found, operation.source.elements // found.weights.shape[1])
+    return found and _pixels(found, operation.source.elements // found.weights.shape[1])
 
 
 def convolution(operation: Operation) -> Kernel | None:
@@ -41,14 +41,14 @@ def spread(operation: Operation) -> Kernel | None:
     if not suits(operation):
         return None
     if operation.source.shape[3] != 1:
-        return depthwise(operation)
+        return depthwise(operation) or by_channels(operation)
     weights = integers(operation.input(1)).transpose(3, 1, 2, 0)
     return _convolution(operation, layer(operation, weights))
 
 
-def _convolution(operation: Operation, found: Layer) -> Kernel | None:
+def _convolution(operation: Operation, found: Layer | None) -> Kernel | None:
     axes, channels = windows(operation), operation.source.shape[3]
-    if axes is None:
+    if axes is None or found is None:
         return None
     down, across = axes
     if down.taps == across.taps == down.stride == across.stride == 1 and not down.before + across.before:

@@ -31,7 +31,7 @@ def activation(table: Table, wide: Callable[[Operation], Kernel] | None) -> Call
 
     def generator(operation: Operation) -> Kernel:
         kinds = ("INT8",) if wide is None else ("INT8", "INT16")
-        dtype = require_integers(operation, operation.source, operation.sink, among=kinds)
+        dtype = require_integers(operation.source, operation.sink, among=kinds)
         if dtype == "INT16" and wide is not None:
             return wide(operation)
         return lookup(operation, table(ALL, *operation.grids))
@@ -41,7 +41,8 @@ def activation(table: Table, wide: Callable[[Operation], Kernel] | None) -> Call
 
 def _relu16(operation: Operation) -> Kernel:
     mantissa, shift = multiplier(float(operation.grids[0].scales[0]) / float(operation.grids[1].scales[0]))
-    return _each(operation, "RELU", [f"y[i] = (int16_t)eq_clamped(eq_scaled(x[i], {mantissa}, {shift}), 0, 32767);"])
+    value = f"eq_scaled(x[i], {mantissa}, {shift})"
+    return _each(operation, "RELU", [f"y[i] = (int16_t)eq_clamped({value}, 0, 32767);"])
 
 
 def _relu6_16(operation: Operation) -> Kernel:

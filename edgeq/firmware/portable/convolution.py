@@ -1,4 +1,4 @@
-"""CONV_2D: the taps of a row of the window, and their channels, are one run of memory, multiplied in one loop.
+"""CONV_2D: the taps of a row of the window, with their channels, are one run of memory and one loop.
 
 The one rule: sums are taken over raw inputs, with the zero point folded into the bias, wherever a
 window is complete; at the borders, where taps are missing, every input is taken with its zero point.
@@ -21,6 +21,8 @@ from edgeq.firmware.portable.text import (
     shaped,
 )
 from edgeq.firmware.portable.window import Axis, axes
+
+RUN = ("row[k]", "tap[k]")
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,12 @@ class Convolution:
 
 def convolution(operation: Operation) -> Kernel:
     """CONV_2D of int8, or of int16 by int8: any stride, dilation, padding, and number of groups."""
-    kind = require_integers(operation, operation.source, operation.sink)
+    kind = require_integers(operation.source, operation.sink)
     weights = weights_of(operation, 1)
     shape = _shape(operation, weights.shape)
     found = sums(Layer(operation, weights, shape.complete))
-    what = _what(operation, shape)
-    routine = function(f"conv_{kind.lower()}", what, _parameters(operation, found), _body(shape, operation, found))
+    routine = function(f"conv_{kind.lower()}", _what(operation, shape), _parameters(operation, found),
+                       _body(shape, operation, found))
     return Kernel(routine, (Input(), Output(), Input(1), *found.constants))
 
 
@@ -173,6 +175,6 @@ def _apart(shape: Convolution, found: Sums, *, inside: bool) -> Lines:
     return loop("kx", count, _run(found, str(shape.part), ends, inside=inside))
 
 
-def _run(found: Sums, length: str, ends: tuple[str, str] = ("row[k]", "tap[k]"), *, inside: bool = False) -> Lines:
+def _run(found: Sums, length: str, ends: tuple[str, str] = RUN, *, inside: bool = False) -> Lines:
     value, weight = ends
     return loop("k", length, [f"sum += {found.taken(value) if inside else value} * {weight};"])

@@ -11,13 +11,16 @@ from edgeq.firmware.kernel import Input, Kernel, Operation, Output
 from edgeq.firmware.portable.text import Lines, Span, c_type, copied, function, loop, shaped, strides
 from edgeq.graph import Tensor, values_of
 
+Shape = tuple[int, ...]
+
 
 def transpose(operation: Operation) -> Kernel:
     """TRANSPOSE of any type by a constant permutation."""
     order = [int(axis) for axis in _constant(operation, 1)]
     source, sink = operation.source, operation.sink
     steps = strides(source.shape), strides(sink.shape)
-    walk = [Span(size, {"x": steps[0][order[axis]], "y": steps[1][axis]}) for axis, size in enumerate(sink.shape)]
+    walk = [Span(size, {"x": steps[0][order[axis]], "y": steps[1][axis]})
+            for axis, size in enumerate(sink.shape)]
     return _moved(operation, f"Transposition by {order}: {shaped(source)} -> {shaped(sink)}.",
                   copied(c_type(source), walk))
 
@@ -91,7 +94,7 @@ def _require_one_grid(sink: Tensor, sources: list[Tensor]) -> None:
                       "quantize the model by TFLiteConverter, which brings them to one")
 
 
-def _part(kind: str, part: tuple[int, ...], whole: tuple[int, ...], names: tuple[str, str], start: int) -> Lines:
+def _part(kind: str, part: Shape, whole: Shape, names: tuple[str, str], start: int) -> Lines:
     """Copies a part of an array to the whole, or back: `names` are those of part and whole."""
     one, other = names
     walk = [Span(size, {one: near, other: far})
@@ -101,7 +104,7 @@ def _part(kind: str, part: tuple[int, ...], whole: tuple[int, ...], names: tuple
     return copied(kind, walk, (other, one), (start, 0))
 
 
-def _outer(shape: tuple[int, ...], axis: int) -> int:
+def _outer(shape: Shape, axis: int) -> int:
     """How many times what lies along `axis` is repeated in memory."""
     outer = 1
     for size in shape[:axis]:

@@ -10,7 +10,7 @@ from edgeq.firmware.portable.text import c_type, function, loop, require_integer
 
 def dense(operation: Operation) -> Kernel:
     """FULLY_CONNECTED of int8, or of int16 by int8, over any number of rows."""
-    kind = require_integers(operation, operation.source, operation.sink)
+    kind = require_integers(operation.source, operation.sink)
     weights = weights_of(operation, 1)
     outputs, inputs = weights.shape
     rows, rest = divmod(operation.source.elements, inputs)

@@ -39,12 +39,13 @@ class Depthwise:
 
 def depthwise(operation: Operation) -> Kernel:
     """DEPTHWISE_CONV_2D of int8, or of int16 by int8: any multiplier, stride, dilation and padding."""
-    kind = require_integers(operation, operation.source, operation.sink)
+    kind = require_integers(operation.source, operation.sink)
     weights = weights_of(operation, 1)
     _, height, width, channels = weights.shape
     batch, _, _, depth = operation.source.shape
     if channels % depth:
-        raise Refused(f"its weights {weights.shape} do not go with {depth} channels", "export the model again")
+        raise Refused(f"its weights {weights.shape} do not go with {depth} channels",
+                      "export the model again")
     shape = Depthwise(*axes(operation, (height, width)), depth, channels // depth, batch)
     taps = np.moveaxis(weights[0], 2, 0)  # of a channel side by side
     found = sums(Layer(operation, taps, shape.complete))

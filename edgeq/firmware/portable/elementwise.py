@@ -29,14 +29,12 @@ Factor = tuple[int, int]
 
 def add(operation: Operation) -> Kernel:
     """ADD of int8 or int16."""
-    return _elementwise(operation, "+", _sum(operation, "+", summing(_grids(operation), HEADROOM.get(
-        operation.sink.dtype, 0))))
+    return _elementwise(operation, "+", _sum(operation, "+", summing(_grids(operation), _headroom(operation))))
 
 
 def subtract(operation: Operation) -> Kernel:
     """SUB of int8 or int16."""
-    return _elementwise(operation, "-", _sum(operation, "-", differing(_grids(operation), HEADROOM.get(
-        operation.sink.dtype, 0))))
+    return _elementwise(operation, "-", _sum(operation, "-", differing(_grids(operation), _headroom(operation))))
 
 
 def multiply(operation: Operation) -> Kernel:
@@ -67,8 +65,13 @@ def _grids(operation: Operation) -> Grids:
     return operation.input(0).grid, operation.input(1).grid, operation.sink.grid
 
 
+def _headroom(operation: Operation) -> int:
+    dtype = require_integers(operation.input(0), operation.input(1), operation.sink)
+    return HEADROOM[dtype]
+
+
 def _sum(operation: Operation, sign: str, factors: tuple[Factor, Factor, Factor]) -> Lines:
-    headroom = HEADROOM.get(operation.sink.dtype, 0)
+    headroom = _headroom(operation)
     grids, lines = _grids(operation), []
     for name, grid, (mantissa, shift) in zip("ab", grids[:2], factors[:2], strict=True):
         value = f"({_input(grid, name)}) * {1 << headroom}"
@@ -90,15 +93,15 @@ def _input(grid: Quantization, name: str) -> str:
 def _elementwise(operation: Operation, sign: str, value: Lines) -> Kernel:
     """The kernel that stores what the lines make of `a` and `b`: `value`, without a zero point yet."""
     first, second, sink = operation.input(0), operation.input(1), operation.sink
-    dtype = require_integers(operation, first, second, sink)
+    dtype = require_integers(first, second, sink)
     if dtype == "INT16" and any(grid.zero_points[0] for grid in _grids(operation)):
         raise Refused("its int16 tensors have zero points", "use a symmetric int16x8 recipe")
-    kind = TYPES[dtype]
+    kind, zero = TYPES[dtype], int(sink.grid.zero_points[0])
     low, high = bounds(operation.option("fusedActivationFunction"), sink.grid, dtype)
     walk = merged(_spans(sink, first, second))
     body = nest(walk, [
         f"const int32_t a = x1[{place(walk, 'x1')}];", f"const int32_t b = x2[{place(walk, 'x2')}];", *value,
-        f"y[{place(walk, 'y')}] = ({kind})eq_clamped(value{plus(int(sink.grid.zero_points[0]))}, {low}, {high});"])
+        f"y[{place(walk, 'y')}] = ({kind})eq_clamped(value{plus(zero)}, {low}, {high});"])
     what = f"{shaped(first)} {sign} {shaped(second)} -> {shaped(sink)}."
     routine = function(f"{operation.name.lower()}_{dtype.lower()}", what,
                        f"const {kind} *x1, const {kind} *x2, {kind} *y", body)
@@ -113,6 +116,8 @@ def _spans(sink: Tensor, *sources: Tensor) -> list[Span]:
     for name, source in zip(("x1", "x2"), sources, strict=True):
         shape = (1,) * (rank - len(source.shape)) + source.shape
         if any(size not in (1, wanted) for size, wanted in zip(shape, sink.shape, strict=True)):
-            raise Refused(f"its shapes do not broadcast: {source.shape} to {sink.shape}", "export the model again")
+            raise Refused(f"its shapes do not broadcast: {source.shape} to {sink.shape}",
+                          "export the model again")
         steps[name] = tuple(step * (size > 1) for step, size in zip(strides(shape), shape, strict=True))
-    return [Span(size, {name: each[axis] for name, each in steps.items()}) for axis, size in enumerate(sink.shape)]
+    return [Span(size, {name: each[axis] for name, each in steps.items()})
+            for axis, size in enumerate(sink.shape)]

@@ -13,7 +13,8 @@ from edgeq.arrays import Array, Integers
 LEAST, MOST = -(2**31), 2**31 - 1
 ONE = MOST  # in Q0
 # (exponent, exp(-2^exponent) in Q0) for the bits of the exponent above a quarter
-BITS = ((-2, 1672461947), (-1, 1302514674), (0, 790015084), (1, 290630308), (2, 39332535), (3, 720401), (4, 242))
+BITS = ((-2, 1672461947), (-1, 1302514674), (0, 790015084), (1, 290630308), (2, 39332535), (3, 720401),
+        (4, 242))
 
 
 def product(first: Array | int, second: Array | int) -> Integers:
@@ -24,7 +25,7 @@ def product(first: Array | int, second: Array | int) -> Integers:
 
 
 def halved(values: Array, exponent: int) -> Integers:
-    """values / 2^exponent, rounded half away from zero."""
+    """The values / 2^exponent, rounded half away from zero."""
     raw = np.asarray(values, np.int64)
     mask = (1 << exponent) - 1
     found: Integers = (raw >> exponent) + ((raw & mask) > (mask >> 1) + (raw < 0))
@@ -32,13 +33,13 @@ def halved(values: Array, exponent: int) -> Integers:
 
 
 def doubled(values: Array, exponent: int) -> Integers:
-    """values * 2^exponent, saturated."""
+    """The values * 2^exponent, saturated."""
     found: Integers = np.clip(np.asarray(values, np.int64) << exponent, LEAST, MOST)
     return found
 
 
 def exponential(values: Array, bits: int) -> Integers:
-    """exp of values <= 0 in Q`bits`, as Q0."""
+    """The exponential of values <= 0 in Q`bits`, as Q0."""
     raw, fraction = np.asarray(values, np.int64), 31 - bits
     quarter = 1 << (fraction - 2)
     within = (raw & (quarter - 1)) - quarter
@@ -69,7 +70,7 @@ def hyperbolic_tangent(values: Array, bits: int) -> Integers:
 
 
 def _near_zero(values: Integers) -> Integers:
-    """exp of values in [-1/4, 0), Q0: a series around -1/8."""
+    """The exponential of values in [-1/4, 0), Q0: a series around -1/8."""
     at, third = 1895147668, 715827883  # exp(-1/8), 1/3
     x = values + (1 << 28)
     square = product(x, x)

@@ -34,14 +34,15 @@ def max_pool(operation: Operation) -> Kernel:
 def _axes(operation: Operation) -> tuple[Axis, Axis]:
     source, sink = operation.grids
     if source.zero_points[0] != sink.zero_points[0] or abs(source.scales[0] - sink.scales[0]) > CLOSE:
-        raise Refused("its input and output have different grids", "export the model again, by TFLiteConverter")
+        raise Refused("its input and output have different grids",
+                      "quantize the model by TFLiteConverter, which gives them one")
     return axes(operation, (int(operation.option("filterHeight")), int(operation.option("filterWidth"))))
 
 
 def _pool(operation: Operation, both: tuple[Axis, Axis], parts: tuple[str, str, str, str], counted: Lines
           ) -> Kernel:
     """A pool by its `parts`: its name, how a value begins, how it takes a tap, and what it is in the end."""
-    kind = TYPES[require_integers(operation, operation.source, operation.sink)]
+    kind = TYPES[require_integers(operation.source, operation.sink)]
     (high, wide), (name, begin, taken, end) = both, parts
     batch, _, _, depth = operation.source.shape
     low, top = bounds(operation.option("fusedActivationFunction"), operation.sink.grid, operation.sink.dtype)

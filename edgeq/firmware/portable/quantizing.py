@@ -46,8 +46,9 @@ def _regridded(operation: Operation) -> Lines:
     source, sink = operation.grids
     mantissa, shift = multiplier(float(source.scales[0]) / float(sink.scales[0]))
     limits, kind = np.iinfo(operation.sink.dtype.lower()), TYPES[operation.sink.dtype]
-    value = f"eq_scaled(x[i]{plus(-int(source.zero_points[0]))}, {mantissa}, {shift})"
-    return [f"y[i] = ({kind})eq_clamped({value}{plus(int(sink.zero_points[0]))}, {limits.min}, {limits.max});"]
+    value = (f"eq_scaled(x[i]{plus(-int(source.zero_points[0]))}, {mantissa}, {shift})"
+             f"{plus(int(sink.zero_points[0]))}")
+    return [f"y[i] = ({kind})eq_clamped({value}, {limits.min}, {limits.max});"]
 
 
 def _from_float(operation: Operation) -> Lines:
@@ -64,13 +65,13 @@ def _from_float(operation: Operation) -> Lines:
 
 def _float(value: np.float32) -> str:
     """A float as C reads it back to the bit."""
-    return f"{float(value):.9g}f" if "." in f"{float(value):.9g}" or "e" in f"{float(value):.9g}" \
-        else f"{float(value):.9g}.0f"
+    return f"{float(value):.8e}f"
 
 
 def _each(operation: Operation, lines: Lines, *, in_place: bool = False) -> Kernel:
     source, sink = operation.source, operation.sink
     what = f"{source.dtype} to {sink.dtype}, {source.elements} values."
-    routine = function(f"{operation.name.lower()}_{source.dtype.lower()}", what,
-                       f"const {TYPES[source.dtype]} *x, {TYPES[sink.dtype]} *y", loop("i", source.elements, lines))
+    parameters = f"const {TYPES[source.dtype]} *x, {TYPES[sink.dtype]} *y"
+    routine = function(f"{operation.name.lower()}_{source.dtype.lower()}", what, parameters,
+                       loop("i", source.elements, lines))
     return Kernel(routine, (Input(), Output()), in_place=(0,) if in_place else ())

@@ -24,7 +24,7 @@ from edgeq.graph import Quantization, values_of
 
 def mean(operation: Operation) -> Kernel:
     """MEAN of int8 or int16 over constant axes."""
-    dtype = require_integers(operation, operation.source, operation.sink)
+    dtype = require_integers(operation.source, operation.sink)
     axes, shape = _axes(operation), operation.source.shape
     kept, gone = _walks(shape, axes)
     count = int(np.prod([shape[axis] for axis in axes], dtype=np.int64))
@@ -38,7 +38,8 @@ def mean(operation: Operation) -> Kernel:
         *nest(gone, [f"sum += from[{place(gone, 'x', depth=len(kept))}];"], depth=len(kept)),
         f"*y++ = ({kind})eq_clamped({value}, {limits.min}, {limits.max});"])
     what = f"Mean of {count} values: {shaped(operation.source)} -> {shaped(operation.sink)}."
-    return Kernel(function(f"mean_{dtype.lower()}", what, f"const {kind} *x, {kind} *y", body), (Input(), Output()))
+    routine = function(f"mean_{dtype.lower()}", what, f"const {kind} *x, {kind} *y", body)
+    return Kernel(routine, (Input(), Output()))
 
 
 def averaging(source: Quantization, sink: Quantization, count: int) -> tuple[int, int]:

@@ -26,18 +26,18 @@ def nearest(operation: Operation) -> Kernel:
              else loop("c", depth, ["y[c] = pixel[c];"]))
     lines = loop("oy", rows, [
         f"const {kind} *row = x + rows[oy] * {source.shape[2] * depth};",
-        *loop("ox", columns, [f"const {kind} *pixel = row + columns[ox] * {depth};", *pixel, f"y += {depth};"])])
+        *loop("ox", columns, [
+            f"const {kind} *pixel = row + columns[ox] * {depth};", *pixel, f"y += {depth};"])])
     what = f"Nearest neighbours: {shaped(source)} -> {shaped(sink)}."
     parameters = f"const {kind} *x, {kind} *y, const uint16_t *rows, const uint16_t *columns"
     routine = function(f"nearest_{source.dtype.lower()}", what, parameters, _images(source.shape, lines))
-    tables = (Constant(name, each.astype(np.uint16)) for name, each in zip(("rows", "columns"), found, strict=True))
-    return Kernel(routine, (Input(), Output(), *tables))
+    return Kernel(routine, (Input(), Output(), *_tables(found, "uint16")))
 
 
 def bilinear(operation: Operation) -> Kernel:
     """RESIZE_BILINEAR of int8."""
     source, sink = operation.source, operation.sink
-    kind = TYPES[require_integers(operation, source, sink, among=("INT8",))]
+    kind = TYPES[require_integers(source, sink, among=("INT8",))]
     depth, width = source.shape[3], source.shape[2]
     found = [bilinear_places(source.shape[axis], sink.shape[axis], **_centres(operation)) for axis in (1, 2)]
     lines = loop("oy", sink.shape[1], [
@@ -53,8 +53,7 @@ def bilinear(operation: Operation) -> Kernel:
                                                                     "rows = first;"])
     routine = function("bilinear_int8", f"Bilinear: {shaped(source)} -> {shaped(sink)}.",
                        f"const {kind} *x, {kind} *y, const int16_t *rows, const int16_t *columns", body)
-    tables = (Constant(name, each.astype(np.int16)) for name, each in zip(("rows", "columns"), found, strict=True))
-    return Kernel(routine, (Input(), Output(), *tables))
+    return Kernel(routine, (Input(), Output(), *_tables(found, "int16")))
 
 
 def nearest_places(size: int, outputs: int, *, align: bool, half: bool) -> Integers:
@@ -67,7 +66,7 @@ def nearest_places(size: int, outputs: int, *, align: bool, half: bool) -> Integ
 
 
 def bilinear_places(size: int, outputs: int, *, align: bool, half: bool) -> Array:
-    """The two inputs that each output along an axis lies between, and how far beyond the first, in 1024ths."""
+    """The two inputs that each output lies between, and how far beyond the first, in 1024ths."""
     aligned = align and outputs > 1
     scale = (UNIT * (size - aligned) + (outputs - aligned) // 2) // (outputs - aligned)
     at = np.arange(outputs, dtype=np.int64) * scale + (scale // 2 - UNIT // 2 if half else 0)
@@ -76,11 +75,16 @@ def bilinear_places(size: int, outputs: int, *, align: bool, half: bool) -> Arra
     return np.stack([low, high, at - UNIT * low], axis=-1)
 
 
+def _tables(found: list[Array], kind: str) -> list[Constant]:
+    return [Constant(name, each.astype(kind)) for name, each in zip(("rows", "columns"), found, strict=True)]
+
+
 def _mixed(kind: str) -> Lines:
+    half = UNIT * UNIT // 2
     return [f"const int32_t top = upper[left + c] * ({UNIT} - across) + upper[right + c] * across;",
             f"const int32_t bottom = lower[left + c] * ({UNIT} - across) + lower[right + c] * across;",
             f"const int32_t value = top * ({UNIT} - down) + bottom * down;",
-            f"*y++ = ({kind})((value + (value > 0 ? {UNIT * UNIT // 2} : -{UNIT * UNIT // 2})) / {UNIT * UNIT});"]
+            f"*y++ = ({kind})((value + (value > 0 ? {half} : -{half})) / {UNIT * UNIT});"]
 
 
 def _images(shape: tuple[int, ...], lines: Lines) -> Lines:
@@ -90,4 +94,5 @@ def _images(shape: tuple[int, ...], lines: Lines) -> Lines:
 
 
 def _centres(operation: Operation) -> dict[str, bool]:
-    return {"align": bool(operation.option("alignCorners")), "half": bool(operation.option("halfPixelCenters"))}
+    return {"align": bool(operation.option("alignCorners")),
+            "half": bool(operation.option("halfPixelCenters"))}

@@ -70,8 +70,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """How the sum of a channel begins (`whole`, over raw inputs; `part`, over inputs with `offset`), ends, and
-    in which type it is kept; `record` is how many entries `channel` goes on by, a channel.
+    """The C of a channel's sum: the type it is kept in, how it begins and how it ends.
+
+    It begins as `whole` over raw inputs, as `part` over inputs with `offset`; `record` is how many
+    entries of `channels` a channel has.
     """
 
     constants: tuple[Constant, ...]
@@ -102,7 +104,8 @@ def weights_of(operation: Operation, place: int) -> Array:
     if not tensor.constant:
         raise Refused("its weights are computed at run time", "export the model with constant weights")
     if tensor.dtype not in ("INT8", "INT4") or tensor.grid.zero_points.any():
-        raise Refused(f"its weights are {tensor.dtype}, zero points {sorted({*tensor.grid.zero_points.tolist()})}",
+        raise Refused(f"its weights are {tensor.dtype}, and not all of their zero points are 0"
+                      if tensor.grid.zero_points.any() else f"its weights are {tensor.dtype}",
                       "use an int8 or int16x8 recipe, with symmetric weights")
     return values_of(tensor)
 
@@ -188,7 +191,7 @@ def _checked(bias: Integers) -> Integers:
 
 
 def shared_factors(layer: Layer) -> tuple[Integers, Integers]:
-    """Mantissas and shifts of FULLY_CONNECTED: with one scale for all weights, TFLite multiplies in float32."""
+    """Mantissas and shifts of FULLY_CONNECTED: TFLite multiplies two single scales in float32."""
     grid = layer.operation.input(layer.places[1]).grid
     if grid.per_channel:
         return layer.factors()

@@ -15,13 +15,14 @@ from edgeq.errors import Refused
 from edgeq.firmware.arithmetic import multiplier
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output
 from edgeq.firmware.portable.fixed_point import exponential, product
-from edgeq.firmware.portable.text import TYPES, Lines, function, loop
+from edgeq.firmware.portable.text import TYPES, Lines, function, loop, plus
 from edgeq.graph import Quantization
 
 DIFFERENCE_BITS = 5  # integer bits of a difference
 SUM_BITS = 12  # integer bits of a sum of exponentials
 LEAST = 1 << (SUM_BITS - 1)  # from here on an exponential counts in a sum
-GRIDS = {("INT8", "INT8"): (1 / 256, -128), ("INT8", "INT16"): (1 / 65536, -32768), ("INT16", "INT16"): (1 / 32768, 0)}
+GRIDS = {("INT8", "INT8"): (1 / 256, -128), ("INT8", "INT16"): (1 / 65536, -32768),
+         ("INT16", "INT16"): (1 / 32768, 0)}
 RECIPROCAL = """\
 /* 1 / (1 + a) of a in [0, 1), both with 31 bits behind the point: three steps of Newton's method. */
 static int32_t @NAME@_reciprocal(int32_t a) {
@@ -70,6 +71,7 @@ def _short(operation: Operation) -> Kernel:
     table = exponentials(operation.source.grid, float(operation.option("beta")))
     depth, kind = operation.source.shape[-1], TYPES[operation.sink.dtype]
     bits, limits = (8 if kind == "int8_t" else 16), np.iinfo(operation.sink.dtype.lower())
+    share = "eq_rounding_shift(eq_doubling_high(scale, exponentials[d]), exponent)"
     row = [
         *_largest(depth),
         "int32_t sum = 0;",
@@ -83,9 +85,8 @@ def _short(operation: Operation) -> Kernel:
         f"const int32_t exponent = eq_clamped({SUM_BITS + 31 - bits} - headroom, 0, 31);",
         *loop("c", depth, [
             "const int32_t d = most - x[c];",
-            f"const int32_t value = d < {table.size} ? "
-            "eq_rounding_shift(eq_doubling_high(scale, exponentials[d]), exponent) : 0;",
-            f"y[c] = ({kind})eq_clamped(value{limits.min}, {limits.min}, {limits.max});".replace("value-", "value - ")]),
+            f"const int32_t value = d < {table.size} ? {share} : 0;",
+            f"y[c] = ({kind})eq_clamped(value{plus(limits.min)}, {limits.min}, {limits.max});"]),
     ]
     return _rows(operation, row, (Constant("exponentials", table.astype(np.int32)),), RECIPROCAL.splitlines())
 

@@ -49,7 +49,8 @@ def six(grid: Quantization, kind: str) -> int:
 def sigmoid(values: Array, source: Quantization, sink: Quantization) -> Integers:
     """LOGISTIC, whose output grid is 1/256 from -128 on."""
     _require(sink, 1 / 256, -128)
-    return _saturating(values, source, lambda raw: clipped(halved(logistic(raw, INPUT_BITS), 23) - 128, -128, 127))
+    return _saturating(values, source,
+                       lambda raw: clipped(halved(logistic(raw, INPUT_BITS), 23) - 128, -128, 127))
 
 
 def tanh(values: Array, source: Quantization, sink: Quantization) -> Integers:

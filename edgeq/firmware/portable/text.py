@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.errors import Refused
-from edgeq.firmware.kernel import NAME, Operation, Routine
+from edgeq.firmware.kernel import NAME, Routine
 from edgeq.graph import Tensor
 
 Lines = list[str]
 TYPES = {"INT8": "int8_t", "INT16": "int16_t", "INT32": "int32_t", "UINT8": "uint8_t", "FLOAT32": "float",
          "BOOL": "uint8_t"}
 INTEGERS = frozenset({"INT8", "INT16"})
+RECIPES = "use a full-integer int8 or int16x8 recipe"
 RUN = 8  # from so many elements on, a copy is memcpy's
 INDICES = "ijklmnpq"
 
@@ -33,16 +34,16 @@ class Span:
 def c_type(tensor: Tensor) -> str:
     """The C type of a tensor's elements; Refused for one that no kernel works on."""
     if tensor.dtype not in TYPES:
-        raise Refused(f"its tensor {tensor.name!r} is {tensor.dtype}", "use a full-integer int8 or int16x8 recipe")
+        raise Refused(f"its tensor {tensor.name!r} is {tensor.dtype}", RECIPES)
     return TYPES[tensor.dtype]
 
 
-def require_integers(operation: Operation, *tensors: Tensor, among: Iterable[str] = INTEGERS) -> str:
+def require_integers(*tensors: Tensor, among: Iterable[str] = INTEGERS) -> str:
     """The one type that all the `tensors` have, which is `among` those given; else Refused."""
     kinds = {tensor.dtype for tensor in tensors}
     if len(kinds) > 1 or not kinds <= {*among}:
-        raise Refused(f"its tensors are {', '.join(sorted(kinds))}; its kernels are for {', '.join(sorted(among))}",
-                      "use a full-integer int8 or int16x8 recipe")
+        raise Refused(f"its tensors are {', '.join(sorted(kinds))}; there are kernels for "
+                      f"{', '.join(sorted(among))}", RECIPES)
     return kinds.pop()
 
 
@@ -52,7 +53,9 @@ def shaped(tensor: Tensor) -> str:
     return "x".join(map(str, sizes)) or "1"
 
 
-def function(stem: str, what: str, parameters: str, body: Iterable[str], before: Iterable[str] = ()) -> Routine:
+def function(
+    stem: str, what: str, parameters: str, body: Iterable[str], before: Iterable[str] = ()
+) -> Routine:
     """The routine `void @NAME@(parameters)`, said to be `what`; `before` it stand lines of its own."""
     text = [f"/* {what} */", *before, f"void {NAME}({parameters}) {{", *indented(body), "}", ""]
     return Routine(stem, parameters, "\n".join(text))
@@ -124,9 +127,10 @@ def place(spans: Sequence[Span], name: str, start: int = 0, depth: int = 0) -> s
     return (f"{start}{terms}" if start else terms.removeprefix(" + ").strip()) or "0"
 
 
-def copied(kind: str, spans: Iterable[Span], ends: tuple[str, str] = ("x", "y"), starts: tuple[int, int] = (0, 0)
-           ) -> Lines:
-    """Copies elements of the C type `kind` along a walk, from one array to the other, from the `starts` on."""
+def copied(
+    kind: str, spans: Iterable[Span], ends: tuple[str, str] = ("x", "y"), starts: tuple[int, int] = (0, 0)
+) -> Lines:
+    """Copies elements of the C type `kind` along a walk, from one array to the other, from `starts` on."""
     source, sink = ends
     walk = merged(spans)
     last = walk[-1] if walk else Span(1, {source: 1, sink: 1})

@@ -15,7 +15,7 @@ from edgeq.firmware.portable.window import SAME, Axis
 def transposed(operation: Operation) -> Kernel:
     """TRANSPOSE_CONV of int8, or of int16 by int8: any stride and padding."""
     source, sink = operation.input(2), operation.sink
-    kind = require_integers(operation, source, sink)
+    kind = require_integers(source, sink)
     weights = weights_of(operation, 1)
     found = sums(Layer(operation, weights, complete=False, places=(2, 1, 3)))
     high, wide = (_axis(operation, place, weights.shape[place]) for place in (1, 2))
