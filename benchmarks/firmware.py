@@ -26,13 +26,14 @@ from edgeq.backends.firmware import SIZES, Firmware
 from edgeq.emulation import qemu
 from edgeq.emulation.boards import BOARDS
 from edgeq.errors import EdgeqError
+from edgeq.firmware.providers import Choice
 from edgeq.graph import read
 from edgeq.interpret import tflm_outputs
 from edgeq.program import ELF, SHIP, STEPS, costs_in
 from edgeq.quantization import MODEL
 
 CORES = {"cortex-m4": "mps2-an386", "cortex-m55": "mps3-an547"}
-KERNELS = ("auto", "portable", "cmsis-nn")
+KERNELS: tuple[Choice, ...] = ("auto", "portable", "cmsis-nn")
 RATIOS = {"cortex-m4": 0.7, "cortex-m55": 0.8}  # of the interpreter's instructions
 ARENA = 1.05  # of the largest sum of tensors that live at the same time
 BUILD_S, RUN_S = 5.0, 1.0  # for TIMED
@@ -118,13 +119,13 @@ def _inputs(model: Path) -> Array:
     return np.random.default_rng(0).integers(-128, 127, (SAMPLES, *source.shape), np.int8, endpoint=True)
 
 
-def _row(folder: Path, build: tuple[str, str, str], inputs: Array, wanted: Array) -> Row:
+def _row(folder: Path, build: tuple[str, str, Choice], inputs: Array, wanted: Array) -> Row:
     """One build, run on `inputs`; the time of a run is that of its first sample, alone."""
     name, core, kernels = build
     out = folder / f"{core}-{kernels}"
     out.mkdir()
     begun = time.perf_counter()
-    Firmware(core, CORES[core], "2MiB", "2MiB", kernels=kernels, model=name).compile(out, folder)  # type: ignore[arg-type]
+    Firmware(core, CORES[core], "2MiB", "2MiB", kernels=kernels, model=name).compile(out, folder)
     built = time.perf_counter()
     _emulated(out, core, inputs[:1], wanted[:1])
     ran = time.perf_counter()

@@ -71,7 +71,8 @@ class _Drawn:
     """A network whose weights are drawn so that the outputs of every layer spread over ReLU6's range."""
 
     def __init__(self, tensors: list[Any]) -> None:
-        self.tensors, self.operators, self.last = tensors, [], "in"
+        self.tensors, self.last = tensors, "in"
+        self.operators: list[Any] = []
         self.chance = np.random.default_rng(0)
 
     @property

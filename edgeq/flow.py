@@ -171,8 +171,8 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
     verdicts = tuple(gate.judge(found) for gate in job.gates)
     state: State = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
     notice = notice_in(bench.store.path(made["program"]))
-    notes = notes_in(bench.store.path(made["quantized"]))
-    return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice, notes)
+    notes = [note for step in ("quantized", "outputs") for note in notes_in(bench.store.path(made[step]))]
+    return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice, tuple(notes))
 
 
 def make(recipe: Recipe, job: Job, prepared: Prepared, bench: Bench) -> dict[str, Artifact]:

@@ -86,12 +86,12 @@ def write_static(out: Path, content: bytes, wanted: Static, engine: str) -> None
 
 
 def note(out: Path, *sentences: str) -> None:
-    """Add `sentences` to what a recipe says of the model that it makes in `out`."""
+    """Add `sentences` to what a recipe, or a runner, says of what it makes in `out`."""
     (out / NOTES).write_text(json.dumps([*notes_in(out), *sentences]), encoding="utf-8")
 
 
 def notes_in(folder: Path) -> tuple[str, ...]:
-    """What the recipe said of the model that it made in `folder`; mostly nothing."""
+    """What was said of what was made in `folder`; mostly nothing."""
     file = folder / NOTES
     return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else ()
 

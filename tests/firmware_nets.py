@@ -15,8 +15,20 @@ from edgeq.interpret import tflm_outputs
 from tests import graphs
 from tests.graphs import noise, operator, tensor
 
-CHECKED = ("-std=c99", "-O0", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion",
-           "-Wno-sign-conversion", "-Wmissing-prototypes", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+CHECKED = (
+    "-std=c99",
+    "-O0",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wno-sign-conversion",
+    "-Wmissing-prototypes",
+    "-Werror",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+)
 PLAIN = (Provider("portable", PORTABLE),)
 ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6")
 
@@ -46,7 +58,11 @@ class Net:
         return float(np.float32(10 ** (self.chance.uniform(low, high) * 0.5)))
 
     def zero(self, dtype):
-        return int(self.chance.choice([-128, 127, *self.chance.integers(-128, 64, 14)])) if dtype == "INT8" else 0
+        return (
+            int(self.chance.choice([-128, 127, *self.chance.integers(-128, 64, 14)]))
+            if dtype == "INT8"
+            else 0
+        )
 
     def grid(self, name):
         made = self.tensors[name].quantization
@@ -75,8 +91,9 @@ class Net:
         shape = self.shape(source)
         shape[axis] //= parts
         made = [self.put(f"value{len(self.tensors)}", shape, **self.grid(source)) for _ in range(parts)]
-        self.operators.append(operator("SPLIT", f"{self.integers_of(axis)} {source}", " ".join(made),
-                                       numSplits=parts))
+        self.operators.append(
+            operator("SPLIT", f"{self.integers_of(axis)} {source}", " ".join(made), numSplits=parts)
+        )
         return made
 
     def integers_of(self, value):
@@ -112,26 +129,44 @@ class Net:
         shape = [self.shape(source)[0], *sizes(self.shape(source), size, options), weights.shape[axis]]
         extra = {} if kind == "CONV_2D" else {"depthMultiplier": channels}
         spelled = {"dilationHFactor": 1, "dilationWFactor": 1, **graphs.spelled(options)}
-        return self.add(kind, f"{source} {names[0]} {names[1] or '-'}".removesuffix(" -"), shape, names[2],
-                        **spelled, **extra)
+        return self.add(
+            kind,
+            f"{source} {names[0]} {names[1] or '-'}".removesuffix(" -"),
+            shape,
+            names[2],
+            **spelled,
+            **extra,
+        )
 
     def transposed(self, source, channels, size, *, options=None, **weighting):
         """TRANSPOSE_CONV; `options` as graphs.spelled."""
         options = options or {}
         names = self.weighted(self.drawn(channels, *size, self.shape(source)[3]), 0, source, **weighting)
-        grown = [n * s + (0 if options.get("padding", "SAME") == "SAME" else max(k - s, 0)) for n, s, k in
-                 zip(self.shape(source)[1:3], options.get("stride", (1, 1)), size, strict=True)]
+        grown = [
+            n * s + (0 if options.get("padding", "SAME") == "SAME" else max(k - s, 0))
+            for n, s, k in zip(self.shape(source)[1:3], options.get("stride", (1, 1)), size, strict=True)
+        ]
         shape = [self.shape(source)[0], *grown, channels]
-        return self.add("TRANSPOSE_CONV", f"{self.integers(*shape)} {names[0]} {source} {names[1]}", shape, names[2],
-                        **graphs.spelled(options))
+        return self.add(
+            "TRANSPOSE_CONV",
+            f"{self.integers(*shape)} {names[0]} {source} {names[1]}",
+            shape,
+            names[2],
+            **graphs.spelled(options),
+        )
 
     def dense(self, source, outputs, *, activation="none", keep=False, **weighting):
         inputs = self.shape(source)[-1] if keep else int(np.prod(self.shape(source)[1:]))
         names = self.weighted(self.drawn(outputs, inputs), 0, source, **weighting)
         leading = self.shape(source)[:-1] if keep else self.shape(source)[:1]
-        return self.add("FULLY_CONNECTED", f"{source} {names[0]} {names[1] or '-'}".removesuffix(" -"),
-                        [*leading, outputs], names[2], keepNumDims=keep,
-                        fusedActivationFunction=graphs.ACTIVATIONS[activation])
+        return self.add(
+            "FULLY_CONNECTED",
+            f"{source} {names[0]} {names[1] or '-'}".removesuffix(" -"),
+            [*leading, outputs],
+            names[2],
+            keepNumDims=keep,
+            fusedActivationFunction=graphs.ACTIVATIONS[activation],
+        )
 
     def file(self, output=None):
         """The .tflite file; its output is the last value, or the one named."""
@@ -142,8 +177,9 @@ class Net:
 def sizes(shape, size, options):
     """Height and width of what a window of `size` leaves of an image of `shape`."""
     found = []
-    for n, k, s, d in zip(shape[1:3], size, options.get("stride", (1, 1)),
-                          options.get("dilation", None) or (1, 1), strict=True):
+    for n, k, s, d in zip(
+        shape[1:3], size, options.get("stride", (1, 1)), options.get("dilation", None) or (1, 1), strict=True
+    ):
         reach = 1 if options.get("padding", "SAME") == "SAME" else (k - 1) * d + 1
         found.append((n - reach) // s + 1)
     return found
@@ -206,8 +242,12 @@ def by_firmware(cases, folder):
 
 def _ran(each, number, folder):
     sink = each.graph.tensors[each.graph.outputs[0]]
-    ran = subprocess.run([folder / "run", str(number), str(len(each.inputs))], input=each.inputs.tobytes(),
-                         capture_output=True, check=False)
+    ran = subprocess.run(
+        [folder / "run", str(number), str(len(each.inputs))],
+        input=each.inputs.tobytes(),
+        capture_output=True,
+        check=False,
+    )
     assert ran.returncode == 0, f"{each.name}: {ran.stderr.decode()[-3000:]}"
     shape = sink.shape[1:] if sink.shape[:1] == (1,) else sink.shape
     return np.frombuffer(ran.stdout, sink.dtype.lower()).reshape(len(each.inputs), *shape)

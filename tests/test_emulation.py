@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware
 
 from edgeq.emulation import elf, plugin, toolchain
 from edgeq.emulation.boards import BOARDS, KIB, MIB, Memory, linker_script
@@ -18,7 +19,6 @@ from edgeq.emulation.cores import CORES
 from edgeq.emulation.faults import found, told
 from edgeq.emulation.qemu import Emulated, Emulation, run
 from edgeq.errors import ConfigError, ToolError
-from tests.emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware
 
 # Beside the call and what is around the loop: four instructions a turn, a load and a store among them.
 LOOP = """

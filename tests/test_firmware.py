@@ -14,7 +14,7 @@ from firmware_nets import Net
 
 from edgeq.artifact import digest_of
 from edgeq.backends.firmware import Firmware
-from edgeq.emulation import qemu
+from edgeq.emulation import qemu, rp2040js
 from edgeq.emulation.boards import BOARDS
 from edgeq.errors import ConfigError, Refused, ToolError
 from edgeq.graph import read
@@ -201,11 +201,7 @@ def test_the_runner_sees_that_all_agree_and_says_what_it_costs(store, tmp_path):
 def test_a_firmware_that_computes_something_else_is_told(quantized, program, tmp_path):
     """Its weights are changed after it was linked, as a broken compiler might."""
     broken = shutil.copytree(program, tmp_path / "broken")
-    elf = (broken / "ship/firmware.elf").read_bytes()
-    weights = read(quantized / "model.tflite").tensors[1].data.tobytes()[:64]
-    place = elf.find(weights)
-    assert place > 0
-    (broken / "ship/firmware.elf").write_bytes(elf[:place] + bytes(64) + elf[place + 64:])
+    clear_dense_weights(broken / "ship/firmware.elf", quantized)
     samples = tmp_path / "samples"
     samples.mkdir()
     np.save(samples / "x.npy", np.random.default_rng(0).normal(size=(5, 12, 12, 4)).astype(np.float32))
@@ -220,13 +216,7 @@ def test_the_equality_chain_names_the_first_operator_that_differs(quantized, tmp
     assert [link.name for link in chain.links] == ["TFLM", "host build", "firmware on mps2-an385"]
     assert [each.name for each in chain.links[1].operators] == [
         "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "SOFTMAX"]
-    source = read(quantized / "model.tflite")
-    weights = source.tensors[source.operators[2].inputs[1]].data.tobytes()
-    elf = (program / "ship/firmware.elf").read_bytes()
-    place = elf.find(weights)
-    assert place > 0
-    cleared = elf[:place] + bytes(len(weights)) + elf[place + len(weights):]
-    (program / "ship/firmware.elf").write_bytes(cleared)
+    clear_dense_weights(program / "ship/firmware.elf", quantized)
     chain = looked(tmp_path / "badly", quantized, program)
     assert not chain.exact
     assert chain.links[1].first is None
@@ -257,6 +247,14 @@ def test_mlperf_tiny_is_computed_bit_for_bit(bench, tmp_path, name, core):
     assert costs["arena_bytes"].value <= 1.05 * int(arena[6])
 
 
+def clear_dense_weights(elf, quantized):
+    """Make the weights of the third operator zero in a firmware of portable kernels."""
+    graph, content = read(quantized / "model.tflite"), elf.read_bytes()
+    weights = graph.tensors[graph.operators[2].inputs[1]].data.tobytes()
+    assert content.count(weights) == 1
+    elf.write_bytes(content.replace(weights, bytes(len(weights))))
+
+
 def drawn(quantized):
     """Inputs, and what TFLM makes of them."""
     model = quantized / "model.tflite"
@@ -273,3 +271,48 @@ def looked(out, quantized, program):
 def made(folder, build):
     subprocess.run(["cmake", "-S", folder, "-B", build], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", build], check=True, capture_output=True)
+
+
+def test_rp2040js_counts_the_cycles_of_the_same_firmware(quantized, tmp_path):
+    if rp2040js.installed() is None:
+        pytest.skip("rp2040js or Node is not here: script/setup installs it where npm is")
+    backend = Firmware("cortex-m0plus", "mps2-an385", flash="2MiB", ram="264KiB")
+    program = built(backend, tmp_path / "program", quantized)
+    given, wanted = drawn(quantized)
+    timed = rp2040js.timed(rp2040js.installed(), program / "ship/firmware.elf", given.tobytes(), 60)
+    np.testing.assert_array_equal(np.frombuffer(timed.outputs, np.int8).reshape(wanted.shape), wanted)
+    emulation = qemu.Emulation(BOARDS["mps2-an385"], given[0].nbytes, wanted[0].nbytes,
+                               counting="instructions")
+    counted = qemu.run(program / "ship/firmware.elf", given.tobytes(), emulation).counts.samples
+    for cycles, count in zip(timed.cycles, counted, strict=True):
+        assert 1.2 < cycles / count.instructions < 1.6
+
+
+def test_where_the_instructions_go_is_said_in_the_report(edgeq, project):
+    finished = edgeq("build", "--target", "cortex-m4")
+    assert finished.returncode == 0, finished.stderr
+    assert "most instructions go to 10 CONV_2D" in finished.stdout
+    result = json.loads((project / "build/report.json").read_text())["results"][0]
+    assert result["metrics"]["latency_ms"]["basis"].startswith("cycles")
+    assert {"instructions", "flash_bytes", "ram_bytes", "arena_bytes"} <= result["metrics"].keys()
+    shipped = {artifact["path"].rpartition("/")[2] for artifact in result["artifacts"]}
+    assert {"firmware.elf", "libfashion.a", "emulation.json", "plan.txt"} <= shipped
+
+
+def test_parity_on_the_command_line(edgeq, project):
+    finished = edgeq("parity", "models/fashion", "--target", "cortex-m55", "--samples", "3")
+    assert finished.returncode == 0, finished.stderr
+    assert "host build -> firmware on mps3-an547: equal bit for bit in 3 samples" in finished.stdout
+    interpreters = edgeq("parity", "models/fashion/model.keras", "--target", "tflm", "--json")
+    assert [link["name"] for link in json.loads(interpreters.stdout)["links"]] == ["TFLM"]
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (("models/none", "--target", "cortex-m4"), "there is no models/none"),
+    (("models/fashion", "--target", "cortex-m5"), "unknown target 'cortex-m5'; did you mean"),
+    (("pipeline.yaml", "--target", "cortex-m4"), "no frontend reads pipeline.yaml"),
+])
+def test_parity_tells_what_is_wrong(edgeq, words, told):
+    finished = edgeq("parity", *words)
+    assert finished.returncode == 2
+    assert told in finished.stderr

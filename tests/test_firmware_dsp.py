@@ -128,6 +128,7 @@ def test_general_kernels(tmp_path):
         conv(17, (2, 2, 2), (5, 5), 4), conv(18, (7, 7, 1), (3, 3), 4, zeros=(0, 9)),
         conv(19, (9, 4, 2), (3, 3), 3, stride=(2, 1), padding=1), conv(20, (5, 5, 1), (5, 5), 8),
         conv(21, (3, 3, 1), (1, 1), 4, stride=(2, 1)), conv(22, (5, 5, 200), (3, 3), 2),
+        conv(24, (5, 4, 6), (5, 4), 7, padding=1), conv(25, (9, 8, 1), (5, 4), 6, depth=True, stride=2),
         conv(23, (6, 4, 8), (3, 3), 4, largest=128, zeros=(9, 9))])
 
 

@@ -19,6 +19,8 @@ from edgeq.graph import Operator, Quantization, Tensor
 
 test_sources.__test__ = False
 BOARD = BOARDS["mps3-an547"]
+MEMORY = BOARD.limited(BOARD.memory.flash_bytes, BOARD.memory.ram_bytes - (1 << 20))
+RAM_END = BOARD.memory.ram + BOARD.memory.ram_bytes  # inputs end here: what reads on faults
 GUARD = 16  # bytes behind an output that must stay as they are
 NONE, RELU, RELU6 = 0, 1, 3
 
@@ -196,23 +198,26 @@ def firmware(cases):
         kernels += [f"void {name}({kernel.routine.parameters});", kernel.routine.c.replace(NAME, name)]
         assembly.append(kernel.routine.assembly.replace(NAME, name))
         head += [f"#include <{header}>" for header in kernel.routine.headers]
-        arguments = []
+        arguments, copies, edge = [], [], RAM_END
         for argument in kernel.arguments:
             if isinstance(argument, Input):
-                at = place + sum(-(-each.size // 8) * 8 for each in case.inputs[: argument.place])
-                arguments.append(f"in + {at}")
+                at, size = place + sum(-(-each.size // 8) * 8 for each in case.inputs[: argument.place]), case.inputs[
+                    argument.place].size
+                edge -= -(-(size + kernel.over_read) // 8) * 8
+                copies.append(f"  memcpy((int8_t *){edge:#x}, in + {at}, {size});")
+                arguments.append(f"(int8_t *){edge:#x}")
             elif isinstance(argument, Output):
                 arguments.append(f"out + {outputs}")
             elif isinstance(argument, Constant):
                 values = np.asarray(argument.values).reshape(-1)
-                kernels.append(f"static const {values.dtype.name}_t constants_{number}[] "
+                arguments.append(f"constants_{number}_{len(arguments)}")
+                kernels.append(f"static const {values.dtype.name}_t {arguments[-1]}[] "
                                f"__attribute__((aligned(4))) = {{{', '.join(map(str, values.tolist()))}}};")
-                arguments.append(f"constants_{number}")
             else:
                 arguments.append("(void *)scratch")
         calls.append(f"""
-{step}{2 * number}(const int8_t *in, int8_t *out);
-{step}{2 * number}(const int8_t *in, int8_t *out) {{ {name}({", ".join(arguments)}); }}
+{step}{2 * number}(int8_t *out);
+{step}{2 * number}(int8_t *out) {{ {name}({", ".join(arguments)}); }}
 {step}{2 * number + 1}(void);
 {step}{2 * number + 1}(void) {{ __asm__ volatile(""); }}""")
         size = case.wanted.size
@@ -220,7 +225,8 @@ def firmware(cases):
 static void case_{number}(const int8_t *in, int8_t *out) {{
   memset(out + {outputs}, 0x5A, {size + GUARD});
   memset(scratch, 0x5A, sizeof scratch);
-  case_step_{2 * number}(in, out);
+{chr(10).join(copies)}
+  case_step_{2 * number}(out);
   case_step_{2 * number + 1}();
   for (unsigned i = {kernel.scratch}u; i < {kernel.scratch + GUARD}u; i++) {{
     out[{outputs + size}] = (int8_t)(scratch[i] == 0x5A ? out[{outputs + size}] : 0);
@@ -250,7 +256,7 @@ def ran(work, cases, counting="none"):
     (work / "kernels.S").write_text(assembly)
     defines = {"EQ_INVOKE": "cases", "EQ_INPUT_BYTES": str(size), "EQ_OUTPUT_BYTES": str(outputs)}
     elf = link(work, Program((work / "cases.c", work / "kernels.S", *test_sources("semihosting")),
-                             CORES["cortex-m55"], linker_script(BOARD.memory), defines))
+                             CORES["cortex-m55"], linker_script(MEMORY), defines))
     sample = b"".join(laid(each) for case in cases for each in case.inputs)
     emulated = run(elf, sample, Emulation(BOARD, size, outputs, counting=counting))
     found, wrong = np.frombuffer(emulated.outputs, np.int8), []
@@ -303,7 +309,7 @@ def test_depthwise_of_many_shapes(wrong):
         depthwise((9, 9), 4, stride=2, padding="VALID", activation=NONE), depthwise((10, 11), 4, (1, 3)),
         depthwise((10, 11), 4, (3, 1)), depthwise((8, 8), 4, (2, 2), 2), depthwise((11, 7), 4, (4, 4)),
         depthwise((11, 17), 4, (3, 3), (2, 1)), depthwise((16, 16), 4, (3, 2), 3), depthwise((5, 5), 4, zero=-80),
-        depthwise((5, 8), 3), depthwise((9, 9), 12, (5, 5), 2), depthwise((8, 7), 9, dilation=2, activation=NONE),
+        depthwise((10, 1), 8), depthwise((1, 10), 8), depthwise((5, 8), 3), depthwise((9, 9), 12, (5, 5), 2), depthwise((8, 7), 9, dilation=2, activation=NONE),
         depthwise((10, 10), 17, (7, 7), padding="VALID", zero=-70), depthwise((12, 9), 4, dilation=3, padding="VALID"),
         depthwise((5, 8), 8, scale=0.002, activation=NONE), depthwise((5, 5), 10, (1, 6), scale=0.01)])
 

@@ -5,10 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
+from edgeq.errors import Refused
+from edgeq.firmware.network import network
 from edgeq.firmware.portable.tables import hard_swish, relu, relu6, requantized, sigmoid, tanh
-from tests.firmware_nets import ACTIVATIONS, Case, Net, by_firmware, by_tflm, case, sizes
+from edgeq.graph import parse
+from tests.firmware_nets import ACTIVATIONS, PLAIN, Case, Net, by_firmware, by_tflm, case, sizes
 from tests.firmware_random import random_net
-from tests.graphs import noise, spelled
+from tests.graphs import noise, spelled, tensor
 
 
 def same(folder, cases):
@@ -17,27 +20,52 @@ def same(folder, cases):
     for each, ours, theirs in zip(cases, by_firmware(cases, folder), by_tflm(cases, folder), strict=True):
         flat += len(np.unique(theirs)) < 2
         if not np.array_equal(ours, theirs):
-            wrong.append(f"{each.name}: {(ours != theirs).sum()} of {ours.size} differ, by up to "
-                         f"{np.abs(ours.astype(float) - theirs).max()}")
+            wrong.append(
+                f"{each.name}: {(ours != theirs).sum()} of {ours.size} differ, by up to "
+                f"{np.abs(ours.astype(float) - theirs).max()}"
+            )
     assert not wrong, "\n".join(wrong)
     assert flat <= len(cases) / 4, f"{flat} of {len(cases)} cases have one output only"
 
 
 def convolutions(dtype):
-    shapes = [((1, 5, 6, 3), 4, (3, 3)), ((1, 4, 4, 8), 5, (1, 1)), ((1, 7, 5, 2), 3, (2, 4)),
-              ((2, 4, 3, 4), 2, (3, 1))]
-    options = [{}, {"stride": (2, 2)}, {"padding": "VALID"}, {"dilation": (2, 2)},
-               {"stride": (2, 1), "padding": "VALID"}, {"dilation": (1, 3)}]
+    shapes = [
+        ((1, 5, 6, 3), 4, (3, 3)),
+        ((1, 4, 4, 8), 5, (1, 1)),
+        ((1, 7, 5, 2), 3, (2, 4)),
+        ((2, 4, 3, 4), 2, (3, 1)),
+    ]
+    options = [
+        {},
+        {"stride": (2, 2)},
+        {"padding": "VALID"},
+        {"dilation": (2, 2)},
+        {"stride": (2, 1), "padding": "VALID"},
+        {"dilation": (1, 3)},
+    ]
     for seed, ((shape, channels, size), option) in enumerate(itertools.product(shapes, options)):
         if "VALID" in option.values() and min(n - k for n, k in zip(shape[1:3], size, strict=True)) < 0:
             continue
         net = Net(shape, seed, dtype)
-        net.conv("in", channels, size, per_channel=seed % 2 == 0, bias=seed % 5 != 0,
-                 options={"activation": ACTIVATIONS[seed % 4], **option})
+        net.conv(
+            "in",
+            channels,
+            size,
+            per_channel=seed % 2 == 0,
+            bias=seed % 5 != 0,
+            options={"activation": ACTIVATIONS[seed % 4], **option},
+        )
         yield case(f"conv{seed}", net.file())
         net = Net(shape, seed, dtype)
-        net.conv("in", 1 + seed % 2, size, kind="DEPTHWISE_CONV_2D", per_channel=seed % 2 == 0,
-                 bias=seed % 5 != 0, options={"activation": ACTIVATIONS[seed % 4], **option})
+        net.conv(
+            "in",
+            1 + seed % 2,
+            size,
+            kind="DEPTHWISE_CONV_2D",
+            per_channel=seed % 2 == 0,
+            bias=seed % 5 != 0,
+            options={"activation": ACTIVATIONS[seed % 4], **option},
+        )
         yield case(f"depthwise{seed}", net.file())
 
 
@@ -53,29 +81,57 @@ def operators(dtype):
         for name in ("ADD", "SUB", "MUL"):
             for shape in ([1, 4, 5, 3], [3], [1, 1, 1, 3], [1, 4, 1, 1], [1, 1, 5, 3], []):
                 net = Net((1, 4, 5, 3), seed, dtype)
-                other = net.constant(noise(dtype.lower(), shape, seed), dtype, scale=net.scale(), zero=net.zero(dtype))
+                other = net.constant(
+                    noise(dtype.lower(), shape, seed), dtype, scale=net.scale(), zero=net.zero(dtype)
+                )
                 given = ["in", other] if seed % 2 else [other, "in"]
-                grid = None if name != "MUL" else {"scale": (
-                    net.grid("in")["scale"] * net.grid(other)["scale"] * (30 if dtype == "INT8" else 12000))}
+                grid = (
+                    None
+                    if name != "MUL"
+                    else {
+                        "scale": (
+                            net.grid("in")["scale"]
+                            * net.grid(other)["scale"]
+                            * (30 if dtype == "INT8" else 12000)
+                        )
+                    }
+                )
                 net.add(name, " ".join(given), (1, 4, 5, 3), grid, **options)
                 yield f"{name}_{activation}_{len(shape)}{sum(shape)}", net
-        for size, stride, padding in (((2, 2), (2, 2), "VALID"), ((3, 2), (2, 1), "SAME"), ((5, 4), (1, 1), "VALID")):
+        for size, stride, padding in (
+            ((2, 2), (2, 2), "VALID"),
+            ((3, 2), (2, 1), "SAME"),
+            ((5, 4), (1, 1), "VALID"),
+        ):
             for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
                 net = Net((1, 5, 4, 3), seed, dtype)
                 option = {"stride": stride, "padding": padding}
-                net.add(name, "in", [1, *sizes([1, 5, 4, 3], size, option), 3], net.grid("in"),
-                        filterHeight=size[0], filterWidth=size[1],
-                        **spelled({**option, "activation": activation}))
+                net.add(
+                    name,
+                    "in",
+                    [1, *sizes([1, 5, 4, 3], size, option), 3],
+                    net.grid("in"),
+                    filterHeight=size[0],
+                    filterWidth=size[1],
+                    **spelled({**option, "activation": activation}),
+                )
                 yield f"{name}_{activation}_{size[0]}", net
         net = Net((2, 7), seed, dtype)
-        net.dense("in", 5, activation=activation, per_channel=seed % 2 == 1 and dtype == "INT8", bias=seed != 2)
+        net.dense(
+            "in", 5, activation=activation, per_channel=seed % 2 == 1 and dtype == "INT8", bias=seed != 2
+        )
         yield f"FULLY_CONNECTED_{activation}", net
     for axes, keep in (((1, 2), True), ((2, 1), False), ((3,), False), ((-1, 1), True), ((1, 2, 3), False)):
         net = Net((1, 4, 5, 3), len(axes) + keep, dtype)
         shape = [n if i not in {a % 4 for a in axes} else 1 for i, n in enumerate((1, 4, 5, 3))]
         shape = shape if keep else [n for i, n in enumerate((1, 4, 5, 3)) if i not in {a % 4 for a in axes}]
-        net.add("MEAN", f"in {net.integers(*axes)}", shape, {"scale": net.grid("in")["scale"] * (0.3 + keep)},
-                keepDims=keep)
+        net.add(
+            "MEAN",
+            f"in {net.integers(*axes)}",
+            shape,
+            {"scale": net.grid("in")["scale"] * (0.3 + keep)},
+            keepDims=keep,
+        )
         yield f"MEAN_{len(axes)}{axes[0] % 4}{keep}", net
         net = Net((1, 4, 5, 3), len(axes) + keep, dtype)
         net.add("MEAN", f"in {net.integers(*axes)}", shape, net.grid("in"), keepDims=keep)
@@ -90,7 +146,9 @@ def test_operators(dtype, tmp_path):
 def moves(dtype):
     """Operators that move values, and those that resize."""
     shape = (1, 4, 6, 5)
-    for seed, (order, axis) in enumerate((((0, 2, 1, 3), 3), ((3, 1, 0, 2), 1), ((0, 1, 3, 2), 2), ((0, 3, 1, 2), -1))):
+    for seed, (order, axis) in enumerate(
+        (((0, 2, 1, 3), 3), ((3, 1, 0, 2), 1), ((0, 1, 3, 2), 2), ((0, 3, 1, 2), -1))
+    ):
         net = Net(shape, seed, dtype)
         net.add("TRANSPOSE", f"in {net.integers(*order)}", [shape[i] for i in order], net.grid("in"))
         yield f"TRANSPOSE{seed}", net
@@ -105,11 +163,22 @@ def moves(dtype):
         net.add("PADV2", f"in {paddings} {value}", padded, net.grid("in"))
         yield f"PADV2{seed}", net
         net = Net(shape, seed, dtype)
-        first = net.add("STRIDED_SLICE", f"in {net.integers(0, 1, 0, 1)} {net.integers(1, 4, 6, 4)} "
-                        f"{net.integers(1, 1, 2, 1)}", (1, 3, 3, 3), net.grid("in"), beginMask=0, endMask=0)
-        second = net.add("STRIDED_SLICE", f"in {net.integers(0, 3, -1, 4)} {net.integers(1, 0, 0, -1)} "
-                         f"{net.integers(1, -1, -2, 1)}", (1, 3, 3, 1), net.grid("in"), endMask=0b1000)
-        out = list((1, 3, 3, 3))
+        first = net.add(
+            "STRIDED_SLICE",
+            f"in {net.integers(0, 1, 0, 1)} {net.integers(1, 4, 6, 4)} {net.integers(1, 1, 2, 1)}",
+            (1, 3, 3, 3),
+            net.grid("in"),
+            beginMask=0,
+            endMask=0,
+        )
+        second = net.add(
+            "STRIDED_SLICE",
+            f"in {net.integers(0, 3, -1, 4)} {net.integers(1, 0, 0, -1)} {net.integers(1, -1, -2, 1)}",
+            (1, 3, 3, 1),
+            net.grid("in"),
+            endMask=0b1000,
+        )
+        out = [1, 3, 3, 3]
         if axis % 4 == 3:
             out[3] = 4
             net.add("CONCATENATION", f"{second} {first}", out, net.grid("in"), axis=axis)
@@ -121,13 +190,21 @@ def moves(dtype):
         grown[at] = grown[at] // 2 * 3
         net.add("CONCATENATION", f"{parts[1]} {parts[0]} {parts[1]}", grown, net.grid("in"), axis=axis)
         yield f"SPLIT{seed}", net
-    for seed, (size, align, half) in enumerate(itertools.product(((8, 12), (3, 4), (7, 1), (5, 9)), (0, 1), (0, 1))):
+    for seed, (size, align, half) in enumerate(
+        itertools.product(((8, 12), (3, 4), (7, 1), (5, 9)), (0, 1), (0, 1))
+    ):
         for name in ("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR"):
             if (align and half) or (dtype == "INT16" and name == "RESIZE_BILINEAR"):
                 continue
             net = Net((1, 4, 6, 9 if seed % 2 else 2), seed, dtype)
-            net.add(name, f"in {net.integers(*size)}", (1, *size, net.shape("in")[3]), net.grid("in"),
-                    alignCorners=bool(align), halfPixelCenters=bool(half))
+            net.add(
+                name,
+                f"in {net.integers(*size)}",
+                (1, *size, net.shape("in")[3]),
+                net.grid("in"),
+                alignCorners=bool(align),
+                halfPixelCenters=bool(half),
+            )
             yield f"{name}{seed}", net
 
 
@@ -148,19 +225,37 @@ def functions():
     for seed, scale in enumerate((1e-4, 2**-12, 2**-11, 3.3e-4, 1e-3, 0.01)):
         for name in ("LOGISTIC", "TANH", "RELU", "RELU6"):
             net = Net((1, 300), seed, "INT16", scale, 0)
-            grid = {"scale": 1 / 32768} if name in unit else {"scale": scale * (1 if name == "RELU6" else 0.7)}
+            grid = (
+                {"scale": 1 / 32768} if name in unit else {"scale": scale * (1 if name == "RELU6" else 0.7)}
+            )
             yield f"{name}_INT16_{seed}", values(name, net, grid={**grid, "zero": 0})
         net = Net((3, 40), seed, "INT16", scale, 0)
-        yield f"SOFTMAX_INT16_{seed}", values("SOFTMAX", net, grid={"scale": 1 / 32768, "zero": 0}, beta=1 + seed % 2)
+        yield (
+            f"SOFTMAX_INT16_{seed}",
+            values("SOFTMAX", net, grid={"scale": 1 / 32768, "zero": 0}, beta=1 + seed % 2),
+        )
     for seed, scale in enumerate((0.001, 0.01, 0.05, 0.1, 0.25, 1.0, 3.0)):
         for width in (1, 2, 10, 300):
             net = Net((2, width), seed, "INT8", scale)
             kind = ("INT8", "INT16")[seed % 2]
-            grid = {"scale": 1 / 256, "zero": -128} if kind == "INT8" else {"scale": 1 / 65536, "zero": -32768}
+            grid = (
+                {"scale": 1 / 256, "zero": -128} if kind == "INT8" else {"scale": 1 / 65536, "zero": -32768}
+            )
             yield f"SOFTMAX_{width}_{seed}", values("SOFTMAX", net, kind, grid, beta=1.0)
-    for seed, (one, other) in enumerate((("INT8", "INT16"), ("INT16", "INT8"), ("INT16", "INT16"), ("INT8", "INT8"),
-                                         ("FLOAT32", "INT8"), ("FLOAT32", "INT16"), ("INT8", "FLOAT32"),
-                                         ("INT16", "FLOAT32"), ("UINT8", "INT8"), ("INT8", "UINT8"))):
+    for seed, (one, other) in enumerate(
+        (
+            ("INT8", "INT16"),
+            ("INT16", "INT8"),
+            ("INT16", "INT16"),
+            ("INT8", "INT8"),
+            ("FLOAT32", "INT8"),
+            ("FLOAT32", "INT16"),
+            ("INT8", "FLOAT32"),
+            ("INT16", "FLOAT32"),
+            ("UINT8", "INT8"),
+            ("INT8", "UINT8"),
+        )
+    ):
         for scale in (1e-3, 0.02, 0.7, 3.0):
             net = Net((1, 200), seed, one, scale, 5 if "8" in one else 0)
             grid = {"scale": scale * 1.7 if one != "FLOAT32" else scale, "zero": -3 if other == "INT8" else 0}
@@ -172,9 +267,14 @@ def test_functions(tmp_path):
     same(tmp_path, [case(name.lower(), net.file()) for name, net in functions()])
 
 
-TABLES = {"LOGISTIC": (sigmoid, (1 / 256, -128)), "TANH": (tanh, (1 / 128, 0)), "RELU": (relu, None),
-          "RELU6": (relu6, None), "HARD_SWISH": (hard_swish, None),
-          "QUANTIZE": (lambda *given: requantized(*given, "int8"), None)}
+TABLES = {
+    "LOGISTIC": (sigmoid, (1 / 256, -128)),
+    "TANH": (tanh, (1 / 128, 0)),
+    "RELU": (relu, None),
+    "RELU6": (relu6, None),
+    "HARD_SWISH": (hard_swish, None),
+    "QUANTIZE": (lambda *given: requantized(*given, "int8"), None),
+}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -190,19 +290,32 @@ def test_tables_are_tflms_for_all_values(name, tmp_path):
         each = Case("table", content, every.reshape(1, 1, 256))
         tensors = [each.graph.tensors[place[0]] for place in (each.graph.inputs, each.graph.outputs)]
         ours = table(every.astype(np.int64), *(tensor.grid for tensor in tensors))
-        np.testing.assert_array_equal(ours, by_tflm([each], tmp_path)[0][0], err_msg=f"{name} of scale {scale}")
+        np.testing.assert_array_equal(
+            ours, by_tflm([each], tmp_path)[0][0], err_msg=f"{name} of scale {scale}"
+        )
 
 
 def odd_layers(dtype):
     """Layers off the beaten track: groups, transposed convolutions, other biases."""
     for seed in range(4):
         net = Net((1, 5, 4, 6), seed, dtype)
-        net.conv("in", 4, (3, 2), groups=2, options={"activation": ACTIVATIONS[seed], "stride": (1 + seed % 2, 1)})
+        net.conv(
+            "in", 4, (3, 2), groups=2, options={"activation": ACTIVATIONS[seed], "stride": (1 + seed % 2, 1)}
+        )
         yield f"groups{seed}", net
         for padding in ("SAME", "VALID"):
             net = Net((1, 4, 3, 5), seed, dtype)
-            net.transposed("in", 3, (3, 2), bias=seed % 2 == 0, options={
-                "stride": (1 + seed % 2, 1 + seed // 2), "padding": padding, "activation": ACTIVATIONS[seed]})
+            net.transposed(
+                "in",
+                3,
+                (3, 2),
+                bias=seed % 2 == 0,
+                options={
+                    "stride": (1 + seed % 2, 1 + seed // 2),
+                    "padding": padding,
+                    "activation": ACTIVATIONS[seed],
+                },
+            )
             yield f"transposed{seed}{padding}", net
     if dtype == "INT16":
         for kind in ("CONV_2D",):
@@ -223,3 +336,83 @@ def test_odd_layers(dtype, tmp_path):
 def test_random_graphs(part, tmp_path):
     drawn = [(seed, *random_net(seed)) for seed in range(part * 25, part * 25 + 25)]
     same(tmp_path, [case(f"net{seed}", net.file(last), seed=seed) for seed, net, last in drawn])
+
+
+def run_time_weights():
+    net = Net((1, 4, 4, 2))
+    net.add("CONV_2D", f"in {net.add('RELU', 'in', (1, 4, 4, 2))}", (1, 4, 4, 1))
+    return net
+
+
+def other_grids(name, **options):
+    net = Net((1, 4, 4, 2), scale=0.1, zero=0)
+    net.add(name, "in", (1, 4, 4, 2), {"scale": 0.2, "zero": 1}, **options)
+    return net
+
+
+def ellipsis():
+    net = Net((1, 4))
+    bounds = " ".join(net.integers(*each) for each in ((0, 0), (1, 4), (1, 1)))
+    net.add("STRIDED_SLICE", f"in {bounds}", (1, 4), net.grid("in"), ellipsisMask=1)
+    return net
+
+
+def fused_tanh():
+    net = Net((1, 4))
+    net.add("ADD", "in in", (1, 4), fusedActivationFunction=4)
+    return net
+
+
+def narrow_bias():
+    net = Net((1, 4, 4, 2), dtype="INT16")
+    net.conv("in", 1, (3, 3), kind="DEPTHWISE_CONV_2D", wide="INT32")
+    return net
+
+
+def off_centre():
+    net = Net((1, 4), dtype="INT16", zero=3)
+    net.dense("in", 2)
+    return net
+
+
+def run_time_axes():
+    net = Net((1, 4))
+    axes = net.add("QUANTIZE", "in", (1, 4), dtype="INT32")
+    net.add("MEAN", f"in {axes}", (1,))
+    return net
+
+
+REFUSED = {
+    "its weights are computed at run time": run_time_weights,
+    "its input and output have different grids": lambda: other_grids("MAX_POOL_2D", **POOL),
+    "its inputs are on other grids than its output": lambda: other_grids("CONCATENATION", axis=1),
+    "its output is on a grid other than 0.0078125 around 0": lambda: other_grids("TANH"),
+    "its output is on a grid other than 0.00390625 from -128": lambda: other_grids("SOFTMAX", beta=1.0),
+    "it has an ellipsis or a new axis": ellipsis,
+    "its fused activation 4 has no integer kernel": fused_tanh,
+    "its bias is INT32; beside int16 activations it is to be INT64": narrow_bias,
+    "its int16 tensors have zero points": off_centre,
+    "its axes are computed at run time": run_time_axes,
+    "it takes INT8 to INT32": lambda: values("QUANTIZE", Net((1, 4)), "INT32"),
+}
+POOL = {"filterHeight": 1, "filterWidth": 1, "strideH": 1, "strideW": 1, "padding": 0}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_what_is_refused_is_said(said):
+    content = REFUSED[said]().file()
+    with pytest.raises(Refused) as refusal:
+        network(parse(content, "refused"), PLAIN)
+    assert said in refusal.value.message
+    assert refusal.value.hint
+
+
+def test_layers_of_one_shape_share_their_code():
+    net = Net((1, 6, 6, 4), scale=0.05, zero=-128)
+    first = net.conv("in", 4, (3, 3), bias=False)
+    net.tensors[first] = tensor(first, net.shape(first), "INT8", scale=0.05, zero=-128)
+    weights = net.operators[0][1][1]
+    again = net.put("again", net.shape(first), scale=0.05, zero=-128)
+    net.operators.append(("CONV_2D", [first, weights], [again], net.operators[0][3]))
+    steps = network(parse(net.file(), "shared"), PLAIN).steps
+    assert steps[0].kernel.routine == steps[1].kernel.routine

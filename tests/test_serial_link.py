@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware
 
 from edgeq.emulation.boards import BOARDS
 from edgeq.emulation.frames import Frame, Unframer, decoded, encoded
@@ -22,7 +23,6 @@ from edgeq.emulation.qemu import arguments
 from edgeq.emulation.serial_link import Link, Patience
 from edgeq.emulation.serial_port import Descriptor, Line, opened
 from edgeq.errors import ConfigError, ToolError
-from tests.emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware
 
 QUICK = Patience(repeat_s=0.05, reply_s=4.0, run_s=4.0)
 DIGEST = bytes(range(8))

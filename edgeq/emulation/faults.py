@@ -41,10 +41,9 @@ def told(values: Sequence[int], elf: Path | None) -> tuple[str, str]:
     """The registers in the order of NAMES as a message and a hint; `elf` names the functions."""
     registers = dict(zip(NAMES, values, strict=True))
     listed = " ".join(f"{name}={registers[name]:08x}" for name in NAMES[:-1])
-    causes = [words for bits, words in CAUSES if registers["cfsr"] & bits]
+    cause = next((words for bits, words in CAUSES if registers["cfsr"] & bits), "")
     if not registers["framed"]:
-        return causes[0] if causes else "the stack overflowed", f"give it a larger stack; registers: {listed}"
+        return cause or "the stack overflowed", f"give it a larger stack; registers: {listed}"
     place = (elf and function_at(elf, registers["pc"])) or f"{registers['pc']:#010x}"
     caller = elf and function_at(elf, registers["lr"] & ~1)
-    cause = causes[0] if causes else "a fault"
-    return f"{cause} in {place}" + (f", called from {caller}" if caller else ""), f"registers: {listed}"
+    return f"{cause or 'a fault'} in {place}" + (f", called from {caller}" if caller else ""), f"registers: {listed}"

@@ -98,11 +98,14 @@ def reach(weights: Array) -> tuple[Integers, Integers]:
     return -128 * up + 127 * down, 127 * up - 128 * down
 
 
-def fitted(sums: Sums, nmax: int = 31) -> Fit | None:
-    """Constants of the fast form with n <= `nmax`; None where the search finds none (about 1 % of layers)."""
+def fitted(sums: Sums, nmax: int = 31, kmax: int = WIDEST) -> Fit | None:
+    """Constants of the fast form with n <= `nmax` and k <= `kmax`.
+
+    None where the search finds none: with the widest, of about 1 % of layers.
+    """
     live = np.nonzero(sums.outputs(sums.least) != sums.outputs(sums.most))[0]
     stair = _stair(sums.of(live))
-    shape = _shape(stair, nmax)
+    shape = _shape(stair, nmax, kmax)
     if shape is None:
         return None
     k, n = shape
@@ -163,12 +166,12 @@ def _stair(sums: Sums) -> _Stair:
     return _Stair(sums, centre, down - centre[:, None], first - centre, last - centre)
 
 
-def _shape(stair: _Stair, nmax: int) -> tuple[int, int] | None:
+def _shape(stair: _Stair, nmax: int, kmax: int) -> tuple[int, int] | None:
     """The largest k and n with which nothing overflows; None where even the smallest do."""
     if not stair.first.size:
-        return 0, min(nmax, 16)
+        return min(kmax, WIDEST), min(nmax, 16)
     far = np.maximum(np.abs(stair.first), np.abs(stair.last)).max() + 4
-    k = min(WIDEST, _bits((LIMIT - 2) / far))
+    k = min(kmax, _bits((LIMIT - 2) / far))
     ends = np.stack([stair.first, stair.last]) + stair.centre
     outputs = np.abs(stair.sums.unclamped(ends)).max()
     n = min(nmax, _bits((LIMIT - 64) / (stair.scale.max() * 2.0 ** (32 - k))),

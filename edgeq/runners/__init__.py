@@ -8,6 +8,7 @@ from typing import Protocol
 
 from edgeq.runners.host import Host
 from edgeq.runners.qemu_cortex_m import QemuCortexM
+from edgeq.runners.serial import Serial
 from edgeq.runners.tflm import Tflm
 
 
@@ -24,5 +25,6 @@ class Runner(Protocol):
 RUNNERS: Mapping[str, type[Runner]] = {
     "host": Host,
     "qemu-cortex-m": QemuCortexM,
+    "serial": Serial,
     "tflm": Tflm,
 }

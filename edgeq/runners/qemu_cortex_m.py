@@ -17,16 +17,17 @@ from edgeq.arrays import Array
 from edgeq.decode import meant
 from edgeq.emulation import qemu, rp2040js
 from edgeq.emulation.boards import BOARDS
-from edgeq.errors import ConfigError, Refused, ToolError
-from edgeq.firmware.hosted import hosted
+from edgeq.errors import ConfigError, ToolError
 from edgeq.graph import read
-from edgeq.interpret import from_grid, on_grid, tflm_outputs
+from edgeq.interpret import from_grid, on_grid
 from edgeq.measurement import Value, quantity, unavailable, value_of
-from edgeq.program import ELF, HOST, OUTPUTS, SHIP, STEPS, runnable_in, write_costs
-from edgeq.quantization import DETAILS
+from edgeq.program import ELF, OUTPUTS, SHIP, STEPS, runnable_in, write_costs
+from edgeq.quantization import DETAILS, note
+from edgeq.runners.agreement import agreed, see_same, spread
 from edgeq.samples import samples_in
 
 EMULATION = "emulation.json"
+HEAVIEST = 5  # operators that a note names
 NO_FIGURE = "no public figure says how many cycles an instruction takes on this core"
 
 
@@ -59,18 +60,19 @@ class QemuCortexM:
 
         Raises ToolError where the firmware hangs, faults, or computes anything else than the others.
         """
-        model = runnable_in(program)
-        graph = read(model)
+        graph = read(runnable_in(program))
         given = on_grid(graph, samples_in(samples))
-        outputs, seen_by_tflm = _agreed(program, model, given)
-        chosen = np.unique(np.linspace(0, len(given) - 1, self.samples).round().astype(int))
+        outputs, seen_by_tflm = agreed(program, given)
+        chosen = spread(len(given), self.samples)
         emulated = self._emulated(program, given[chosen], outputs[chosen])
         costs = self._costs(emulated, len(chosen)) | self._cycles(program, given[:1], outputs[:1])
         np.save(out / OUTPUTS, from_grid(graph, outputs), allow_pickle=False)
         write_costs(out, costs)
+        steps = _steps(emulated, program, len(chosen))
+        note(out, _heaviest(steps))
         told = {"board": self.board, "samples": len(chosen), "stack_bytes": emulated.stack_bytes,
                 "same_as_tflm_on": len(given) if seen_by_tflm else 0, "same_as_host_build_on": len(given),
-                "steps": _steps(emulated, program, len(chosen))}
+                "steps": steps}
         (out / DETAILS).mkdir()
         (out / DETAILS / EMULATION).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
@@ -82,7 +84,7 @@ class QemuCortexM:
         emulation = qemu.Emulation(BOARDS[self.board], given[0].nbytes, wanted[0].nbytes,
                                    self.timeout_s, counting="instructions")
         emulated = qemu.run(program / SHIP / ELF, given.tobytes(), emulation)
-        _see_same(f"the firmware on {self.board}", np.frombuffer(emulated.outputs, wanted.dtype), wanted)
+        see_same(f"the firmware on {self.board}", np.frombuffer(emulated.outputs, wanted.dtype), wanted)
         return emulated
 
     def _costs(self, emulated: qemu.Emulated, count: int) -> dict[str, Value]:
@@ -105,7 +107,7 @@ class QemuCortexM:
         if model is None:
             return {}
         timed = rp2040js.timed(model, program / SHIP / ELF, given.tobytes(), self.timeout_s)
-        _see_same("the firmware on rp2040js", np.frombuffer(timed.outputs, wanted.dtype), wanted)
+        see_same("the firmware on rp2040js", np.frombuffer(timed.outputs, wanted.dtype), wanted)
         most = max(timed.cycles)
         return {"cycles": value_of("cycles", most, "simulated", n=len(given)),
                 "latency_ms": value_of("latency_ms", 1000 * most / self._hertz, "simulated", n=len(given))}
@@ -124,32 +126,18 @@ class QemuCortexM:
             raise ConfigError(f"clock: {error}", "correct it in target.yaml") from error
 
 
-def _agreed(program: Path, model: Path, given: Array) -> tuple[Array, bool]:
-    """The outputs of the host build for all of `given`, and whether TFLM took the model: then it agrees."""
-    made = hosted(program / HOST / HOST, given.tobytes()).outputs
-    try:
-        wanted, _ = tflm_outputs(model, given)
-    except Refused:
-        sink = read(model).tensors[read(model).outputs[0]]
-        outputs = np.frombuffer(made, np.dtype(sink.dtype.lower()))
-        return outputs.reshape(len(given), *sink.shape[1:]), False
-    _see_same("the host build", np.frombuffer(made, wanted.dtype), wanted)
-    return wanted, True
-
-
-def _see_same(who: str, found: Array, wanted: Array) -> None:
-    """Raise ToolError where `found` is not `wanted`, with the first sample that differs."""
-    different = (found.reshape(wanted.shape) != wanted).reshape(len(wanted), -1).any(1)
-    if different.any():
-        raise ToolError(
-            f"{who} computes something else than TensorFlow Lite Micro for {different.sum()} of "
-            f"{len(wanted)} samples, the first of them number {int(different.argmax())}",
-            "`edgeq parity` names the first operator that differs; this is a bug of edgeq or a compiler")
-
-
 def _steps(emulated: qemu.Emulated, program: Path, count: int) -> list[dict[str, Any]]:
     """What each step computes, and its instructions an inference (mean)."""
     steps = json.loads((program / STEPS).read_text(encoding="utf-8"))
     counts = emulated.counts.steps if emulated.counts else ()
     return [{**step, "instructions": counted.instructions / count}
             for step, counted in zip(steps, counts, strict=True)]
+
+
+def _heaviest(steps: list[dict[str, Any]]) -> str:
+    """Where most instructions go, in a sentence."""
+    total = sum(step["instructions"] for step in steps)
+    ranked = sorted(steps, key=lambda step: -step["instructions"])[:HEAVIEST]
+    told = (f"{step['operator']} {step['name']} {step['instructions'] / total:.0%} ({step['kernel']})"
+            for step in ranked)
+    return f"most instructions go to {', '.join(told)}"

@@ -5,7 +5,7 @@ The one rule: the library is compiled as it is; our routines fill its parameter 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from edgeq.firmware.cmsis_nn.buffers import Build
@@ -16,7 +16,7 @@ from edgeq.firmware.cmsis_nn.pooling import average, maximum
 from edgeq.firmware.cmsis_nn.sources import found
 from edgeq.firmware.network import Provider
 
-CALLS: dict[str, Call] = {
+CALLS: Mapping[str, Call] = {
     "CONV_2D": Call("arm_convolve_wrapper_s8", convolution),
     "DEPTHWISE_CONV_2D": Call("arm_depthwise_conv_wrapper_s8", depthwise),
     "FULLY_CONNECTED": Call("arm_fully_connected_s8", dense),
@@ -24,7 +24,7 @@ CALLS: dict[str, Call] = {
     "MAX_POOL_2D": Call("arm_max_pool_s8", maximum),
     "ADD": Call("arm_elementwise_add_s8", add),
     "MUL": Call("arm_elementwise_mul_s8", multiply),
-    "SOFTMAX": Call("arm_softmax_s8", softmax),
+    "SOFTMAX": Call("arm_softmax_s8", softmax, helium=False),
 }
 
 
@@ -35,6 +35,7 @@ def cmsis_nn(instructions: Sequence[str]) -> Provider:
     """
     copy = found()
     build = Build("dsp" in instructions, "mve" in instructions, copy.recent)
-    known = {name: call for name, call in CALLS.items() if call.function in copy.functions}
+    known = {name: call for name, call in CALLS.items()
+             if call.function in copy.functions and (call.helium or not build.mve)}
     return Provider("cmsis-nn", {name: partial(call.generator, build) for name, call in known.items()},
                     copy.library([call.function for call in known.values()]))

@@ -21,10 +21,14 @@ Value = int | str | Mapping[str, "Value"]
 
 @dataclass(frozen=True)
 class Call:
-    """A function of the library, and what makes a kernel of it for a build; None for what it cannot do."""
+    """A function of the library, and what makes a kernel of it for a build; None for what it cannot do.
+
+    `helium` is whether its code for Helium can be used: GCC 12 breaks down over that of softmax.
+    """
 
     function: str
     generator: Callable[[Build, Operation], Kernel | None]
+    helium: bool = True
 
 
 def structure(kind: str, name: str, **fields: Value) -> str:

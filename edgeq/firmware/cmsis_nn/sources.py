@@ -28,7 +28,7 @@ DEFINED = re.compile(r"^(?!static|__STATIC)[a-z_][\w *]*?\b(arm_\w+)\s*\([^;{]*\
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of the library: Include/ and Source/ are in `root`; `core` is CMSIS-Core, where it needs that."""
+    """A copy of the library, Include/ and Source/ in `root`; `core` is CMSIS-Core, where it needs that."""
 
     root: Path
     core: Path | None

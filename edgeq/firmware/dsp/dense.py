@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeq.arrays import Array
 from edgeq.firmware.assembly import function, label
-from edgeq.firmware.dsp.emitting import IMMEDIATE, added, listed, number
+from edgeq.firmware.dsp.emitting import IMMEDIATE, added, listed, loop_cost, number
 from edgeq.firmware.dsp.layer import Layer
 from edgeq.firmware.dsp.product import four_by_four, mixable, mixed, plain
 from edgeq.firmware.kernel import Constant, Input, Kernel, Output, Routine
@@ -22,7 +22,7 @@ from edgeq.firmware.kernel import Constant, Input, Kernel, Output, Routine
 PARAMETERS = "const int8_t *in, int8_t *out, const uint32_t *constants"
 AT_ONCE = 4
 W, EVEN, ODD, SUMS, T = ("r0", "r1", "r2", "r3"), "r4", "r5", ("r6", "r7", "r8", "r9"), "r10"
-UNROLLED = range(8, 17)
+BODIES = range(6, 17)  # steps of four inputs in a loop
 OUT, LEFT, CONSTANTS, ROWS = range(0, 16, 4)  # places in the frame
 FRAME = 16
 
@@ -88,8 +88,9 @@ def _more(rest: int) -> Iterator[str]:
 
 
 def _sums(steps: int, *, together: bool) -> Iterator[str]:
-    body = steps if steps <= max(UNROLLED) else min(
-        UNROLLED, key=lambda body: (2 * (steps // body) + 4 * (steps % body == 0), body))
+    body = steps
+    if steps > max(BODIES):
+        body = min(BODIES, key=lambda body: loop_cost(steps, body, (2, AT_ONCE)))
     head = steps % body if body < steps else steps
     for step in range(head):
         yield from _step(fresh=step == 0, together=together)

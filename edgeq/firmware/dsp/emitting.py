@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 IMMEDIATE = 4095  # of add, sub, ldr and strb
 PAIR_OFFSET = 1020  # of ldrd
+CODE_WORTH = 0.75  # instructions that a step less of code is worth
 
 
 def listed(registers: Iterable[str]) -> str:
@@ -44,3 +45,13 @@ def limited(values: Sequence[str], spare: str, room: tuple[int, int]) -> Iterato
             if part > 0:
                 yield f"mov {spare}, #{part}"
                 yield from (f"{instruction} {each}, {each}, {spare}" for each in values)
+
+
+def loop_cost(steps: int, body: int, instructions: tuple[int, int]) -> float:
+    """What `steps` cost in a loop of `body` of them, what is left over before it: instructions, and code.
+
+    `instructions` are those at the end of the loop, and those that clear the sums where nothing is left.
+    """
+    end, cleared = instructions
+    rest = steps % body
+    return end * (steps // body) + (0 if rest else cleared) + CODE_WORTH * (body + rest)

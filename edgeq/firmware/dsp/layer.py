@@ -54,11 +54,11 @@ class Layer:
 
 
 def plain_int8(operation: Operation) -> bool:
-    """Whether input, weights and output are int8, and weights and bias are constants."""
+    """Whether input, output and weights are int8, the weights symmetric, and weights and bias constants."""
     constants = [tensor for tensor in operation.inputs[1:] if tensor is not None]
-    kinds = [operation.source.dtype, operation.sink.dtype, *(tensor.dtype for tensor in constants[:1])]
-    return (set(kinds) == {"INT8"} and all(tensor.constant for tensor in constants)
-            and all(tensor.dtype == "INT32" for tensor in constants[1:]))
+    kinds = [tensor.dtype for tensor in (operation.source, operation.sink, *constants)]
+    return (kinds[:3] == ["INT8"] * 3 and set(kinds[3:]) <= {"INT32"}
+            and all(tensor.constant for tensor in constants) and not operation.input(1).grid.zero_points.any())
 
 
 def layer(operation: Operation, weights: Integers) -> Layer | None:

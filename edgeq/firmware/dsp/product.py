@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeq.arrays import Array, Integers
 from edgeq.firmware.assembly import label
-from edgeq.firmware.dsp.emitting import added, listed
+from edgeq.firmware.dsp.emitting import added, listed, loop_cost
 from edgeq.firmware.dsp.layer import Layer
 from edgeq.firmware.fit import LIMIT, reach
 
@@ -28,7 +28,7 @@ X, W, T = ("r0", "r1", "r2"), ("r3", "r4"), "r5"  # inputs of a step, its weight
 SUMS = (("r6", "r7", "r8"), ("r9", "r10", "r11"))  # a channel's, of the three pixels
 BLOCK, WEIGHTS = "r12", "lr"
 UNROLLED = 18  # steps of four inputs that are written out
-BODIES = range(8, 17)  # how many are in a loop, where there are more
+BODIES = range(6, 17)  # how many are in a loop, where there are more
 
 
 def mixable(weights: Integers) -> bool:
@@ -131,7 +131,7 @@ class Product:
         """How many steps the loop over inputs has in it; all of them where it is none."""
         if self.steps <= UNROLLED:
             return self.steps
-        return min(BODIES, key=lambda body: (3 * (self.steps // body) + 6 * (self.steps % body == 0), body))
+        return min(BODIES, key=lambda body: loop_cost(self.steps, body, (3, 2 * PIXELS)))
 
     def _step(self, *, first: bool) -> Iterator[str]:
         """Four inputs of each pixel, with the weights of two channels."""

@@ -16,6 +16,8 @@ from edgeq.arrays import Array
 from edgeq.firmware.dsp.emitting import limited
 from edgeq.firmware.fit import LIMIT, Sums, fitted
 
+# The shifts n and k that are tried first: layers of one shape with the same shifts share their routine.
+SHARED = (10, 8)
 # Each is done for all sums before the next; what a semicolon joins, for each sum in turn.
 EXACT = ("add {a}, {c[0]}, {scaled}", "lsl {a}, {a}, #1", "smmulr {a}, {a}, {c[1]}",
          "add {a}, {a}, {a}, asr #31", "add {a}, {a}, {c[2]}", "asr {a}, {a}, {c[3]}", "ssat {a}, #8, {a}")
@@ -85,7 +87,7 @@ def requantization(sums: Sums) -> Requantization | None:
     """
     up, down = sums.low + 128, 127 - sums.high
     moved = replace(sums, zero_point=sums.zero_point - up, low=-128, high=sums.high - up)
-    fit = fitted(moved)
+    fit = fitted(moved, *SHARED) or fitted(moved)
     if fit is None:
         return _exact(moved, (up, down))
     rows = [fit.add, fit.factor, fit.offset] + ([] if fit.less is None else [fit.less])

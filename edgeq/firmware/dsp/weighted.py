@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeq.firmware.dsp.dense import dense, takes
 from edgeq.firmware.dsp.depthwise import depthwise
-from edgeq.firmware.dsp.gather import convolution
+from edgeq.firmware.dsp.convolution import convolution
 from edgeq.firmware.dsp.layer import layer, plain_int8, weights_of, window
 from edgeq.firmware.dsp.pointwise import pointwise
 from edgeq.firmware.dsp.product import PIXELS
@@ -20,20 +20,24 @@ def conv_2d(operation: Operation) -> Kernel | None:
     made = layer(operation, weights.reshape(len(weights), -1))
     if made is None:
         return None
+    pixels = seen.sink[0] * seen.sink[1]
+    if seen.kernel == seen.source and pixels == 1 and seen.pads == (0, 0):
+        return dense(made, 1)
     if seen.kernel != (1, 1) or seen.strides != (1, 1):
         return convolution(made, seen)
-    pixels = seen.sink[0] * seen.sink[1]
     return pointwise(made, pixels) if pixels >= PIXELS else dense(made, pixels)
 
 
 def depthwise_conv_2d(operation: Operation) -> Kernel | None:
-    """DEPTHWISE_CONV_2D of int8 with 3x3 kernels, one output a channel; None for others."""
+    """DEPTHWISE_CONV_2D of int8: of one channel, or one output a channel; None for others."""
     seen = window(operation) if plain_int8(operation) else None
-    if seen is None or seen.kernel != (3, 3):
+    if seen is None:
         return None
     weights = weights_of(operation)
     made = layer(operation, weights.reshape(-1, weights.shape[3]).T)
-    return None if made is None else depthwise(made, seen)
+    if made is None:
+        return None
+    return convolution(made, seen) if seen.channels == 1 else depthwise(made, seen)
 
 
 def fully_connected(operation: Operation) -> Kernel | None:

@@ -23,7 +23,7 @@ from edgeq.graph import Quantization
 PARAMETERS = "const int8_t *first, const int8_t *second, int8_t *out, const int32_t *constants"
 HEADROOM = 20  # bits by which TFLite shifts int8 inputs to the left
 VALUES = np.arange(-128, 128)
-NEAR = sorted(itertools.product(range(-3, 4), repeat=2), key=lambda each: abs(each[0]) + abs(each[1]))
+NEAR = sorted(itertools.product(range(-3, 4), range(-3, 4)), key=lambda each: abs(each[0]) + abs(each[1]))
 FEWEST, DOWN = 8, 3  # fractional bits that are too few, and how many numbers of them are tried
 FAR = 1 << 40  # beyond every sum
 

@@ -9,7 +9,7 @@ throughout, and half of what they divide by is taken out of the offset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,43 +89,51 @@ def words(values: Array) -> Array:
     return (np.asarray(values, np.int64) & 0xFFFFFFFF).astype(np.uint32)
 
 
-def of_channels(form: Form, vectors: int) -> Iterator[str]:
-    """Requantize one or two vectors of four channels, on the stack, to q0; both have the same channels.
+def of_channels(form: Form, vectors: int, *, shared: bool = True) -> Iterator[str]:
+    """Requantize one or two vectors of four channels, on the stack, to q0.
 
-    The rows are at r1, a vector each, and r1 is moved behind them; r11 holds the unit. The bytes of q0
-    that count are those at even places: channel 0 of the first vector, of the second, channel 1, ….
-    r0, q1, q2, q3 are lost.
+    The rows are at r1, a vector each (of each vector of sums, unless the channels are `shared`), and r1 is
+    moved behind them; r11 holds the unit. The bytes of q0 that count are those at even places: the
+    first of the first vector, the first of the second, the second of the first, …. r0, q1, q2, q3 are lost.
     """
     yield from [f"vldrw.u32 q{i}, [sp, #{16 * i}]" for i in range(vectors)]
-    yield from _fitted(form, vectors) if isinstance(form, Fitted) else _exact(form, vectors)
+    yield from (_fitted(form, vectors, shared=shared) if isinstance(form, Fitted)
+                else _exact(form, vectors, shared=shared))
     yield from clamped(form)
 
 
-def _fitted(form: Fitted, vectors: int) -> Iterator[str]:
+def _row(constant: str, steps: Iterable[str], *, shared: bool) -> Iterator[str]:
+    """`steps`, one a vector of sums, each with its row in the register `constant`."""
+    for i, step in enumerate(steps):
+        if i == 0 or not shared:
+            yield f"vldrw.u32 {constant}, [r1], #16"
+        yield step
+
+
+def _fitted(form: Fitted, vectors: int, *, shared: bool) -> Iterator[str]:
     sums = [f"q{2 + i}" for i in range(vectors)]
-    yield from [f"vldrw.u32 {each}, [r1]" for each in sums[1:]]
-    yield "vldrw.u32 q2, [r1], #16"
+    if shared:
+        yield from [f"vldrw.u32 {each}, [r1]" for each in sums[1:]]
+        yield "vldrw.u32 q2, [r1], #16"
+    else:
+        yield from [f"vldrw.u32 {each}, [r1], #16" for each in sums]
     yield from [f"vmla.s32 {each}, q{i}, r11" for i, each in enumerate(sums)]
     for instruction in ("vmulh.s32", "vadd.i32"):
-        yield "vldrw.u32 q0, [r1], #16"
-        yield from [f"{instruction} {each}, {each}, q0" for each in sums]
+        yield from _row("q0", [f"{instruction} {each}, {each}, q0" for each in sums], shared=shared)
     yield from [f"vqrshrn{'bt'[i]}.s32 q0, {each}, #{form.n}" for i, each in enumerate(sums)]
     yield "vqmovnb.s16 q0, q0"
 
 
-def _exact(form: Exact, vectors: int) -> Iterator[str]:
+def _exact(form: Exact, vectors: int, *, shared: bool) -> Iterator[str]:
     sums = [f"q{i}" for i in range(vectors)]
     before = ("vadd.i32", "vshl.s32", "vqrdmulh.s32") if form.left else ("vadd.i32", "vqrdmulh.s32")
     for instruction in before:
-        yield "vldrw.u32 q2, [r1], #16"
-        yield from [f"{instruction} {each}, {each}, q2" for each in sums]
-    yield "vldrw.u32 q2, [r1], #16"
-    for each in sums:  # a negative half is rounded down, so one less is rounded up
-        sign = each
-        if form.whole:
-            sign = "q3"
-            yield f"vand q3, {each}, q2"
-        yield from (f"vshr.s32 q3, {sign}, #31", f"vadd.i32 {each}, {each}, q3",
+        yield from _row("q2", [f"{instruction} {each}, {each}, q2" for each in sums], shared=shared)
+    for i, each in enumerate(sums):  # a negative half is rounded down, so one less is rounded up
+        if i == 0 or not shared:
+            yield "vldrw.u32 q2, [r1], #16"
+        yield from [f"vand q3, {each}, q2"] if form.whole else []
+        yield from (f"vshr.s32 q3, {'q3' if form.whole else each}, #31", f"vadd.i32 {each}, {each}, q3",
                     f"vrshl.s32 {each}, {each}, q2")
     yield from [f"vqmovn{'bt'[i]}.s32 q0, {each}" for i, each in enumerate(sums)]
     yield from (f"mov r0, #{form.zero_point}", "vqadd.s16 q0, q0, r0", "vqmovnb.s16 q0, q0")

@@ -26,7 +26,7 @@ UNROLLED = 3  # blocks of outputs along a strip without a loop
 
 @dataclass(frozen=True)
 class Strip:
-    """Strips along `inner`, one behind the other along `outer`.
+    """Strips along `inner`, one behind the other along `outer`; `across` where inner is the image's rows.
 
     `steps_in` and `steps_out` are the distances in bytes of neighbours along inner and outer, in the
     input and in the output.
@@ -38,12 +38,8 @@ class Strip:
     steps_out: tuple[int, int]
     channels: int
     border: int
+    across: bool
     form: Form
-
-    @property
-    def across(self) -> bool:
-        """Whether strips lie along the rows of the image."""
-        return self.steps_in[0] <= self.steps_in[1]
 
     @property
     def height(self) -> int:

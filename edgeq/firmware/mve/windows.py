@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output, Routine, Scratch
+from edgeq.firmware.mve import dense
 from edgeq.firmware.mve.channels import by_channels
+from edgeq.firmware.mve.dense import suits_dense
 from edgeq.firmware.mve.depthwise import depthwise
 from edgeq.firmware.mve.layer import Axis, Layer, integers, layer, suits, windows
 from edgeq.firmware.mve.multiply import run
@@ -26,7 +28,7 @@ def fully_connected(operation: Operation) -> Kernel | None:
     if not suits(operation):
         return None
     found = layer(operation, integers(operation.input(1)))
-    return found and _pixels(found, operation.source.elements // found.weights.shape[1])
+    return _pixels(found, operation.source.elements // found.weights.shape[1]) if found else None
 
 
 def convolution(operation: Operation) -> Kernel | None:
@@ -59,14 +61,19 @@ def _convolution(operation: Operation, found: Layer | None) -> Kernel | None:
 def _pixels(found: Layer, pixels: int) -> Kernel:
     """Every pixel by itself: a matrix product."""
     channels, depth = found.weights.shape[0], found.weights[0].size
-    constants = requantization(found.sums)
+    constants, weights = requantization(found.sums), found.weights.reshape(channels, -1)
+    if pixels == 1 and suits_dense(channels):
+        values = Constant("weights", dense.packed(weights, constants))
+        routine = Routine(f"dense_{depth}x{channels}", PARAMETERS,
+                          assembly=dense.dense(depth, channels, constants.form))
+        return Kernel(routine, (Input(), Output(), values), over_read=-depth % VECTOR)
     product = Product(1, depth, depth, channels, depth % 4 == 0, pixels % 2 == 1, constants.form)
     text = (f"{RUN}\n/* {pixels} x {depth} times {depth} x {channels}. */\n"
             f"void @NAME@({PARAMETERS}) {{\n"
             "  const int8_t *const rows[4] = {in, in, in, in};\n"
             f"  @NAME@_run(rows, out, constants, {pixels}u);\n}}\n")
     routine = Routine(f"product_{pixels}x{depth}x{channels}", PARAMETERS, text, run(product))
-    values = Constant("weights", packed(product, found.weights.reshape(channels, -1), constants))
+    values = Constant("weights", packed(product, weights, constants))
     return Kernel(routine, (Input(), Output(), values), over_read=product.over_read)
 
 

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 
 from edgeq.errors import Refused
 from edgeq.firmware.kernel import Input, Kernel, Operation, Output
-from edgeq.firmware.portable.scaling import Layer, Sums, sums, weights_of
+from edgeq.firmware.portable.scaling import Layer, Sums, block_of, sums, weights_of
 from edgeq.firmware.portable.text import (
     Lines,
     alternatives,
     c_type,
     function,
     loop,
+    plus,
     require_integers,
     shaped,
 )
 from edgeq.firmware.portable.window import Axis, axes
-
-RUN = ("row[k]", "tap[k]")
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,21 @@ class Convolution:
         return self.part != self.depth
 
     @property
+    def size(self) -> int:
+        """How many weights a channel has."""
+        return self.vertical.taps * self.horizontal.taps * self.part
+
+    @property
+    def filters(self) -> int:
+        """How many outputs see the same inputs."""
+        return self.channels * self.part // self.depth
+
+    @property
+    def block(self) -> int:
+        """How many outputs are summed at once."""
+        return block_of(self.filters)
+
+    @property
     def runs(self) -> bool:
         """Whether the taps of a row lie side by side."""
         return self.horizontal.taps == 1 or (self.horizontal.dilation == 1 and not self.grouped)
@@ -69,7 +83,7 @@ def convolution(operation: Operation) -> Kernel:
     shape = _shape(operation, weights.shape)
     found = sums(Layer(operation, weights, shape.complete))
     routine = function(f"conv_{kind.lower()}", _what(operation, shape), _parameters(operation, found),
-                       _body(shape, operation, found))
+                       _body(shape, operation, found), found.finish())
     return Kernel(routine, (Input(), Output(), Input(1), *found.constants))
 
 
@@ -104,7 +118,7 @@ def _body(shape: Convolution, operation: Operation, found: Sums) -> Lines:
 
 def _pointwise(shape: Convolution, kind: str, found: Sums) -> Lines:
     pixels = shape.batch * shape.vertical.size * shape.horizontal.size
-    one = _channels(shape, found, f"const {kind} *row = x", _run(found, str(shape.part)))
+    one = _channels(shape, found, f"const {kind} *row = x", _run(shape, found, str(shape.part)))
     return loop("i", pixels, [*one, f"x += {shape.depth};"])
 
 
@@ -125,17 +139,15 @@ def _first(shape: Convolution) -> str:
 
 def _channels(shape: Convolution, found: Sums, row: str, taps: Lines, first: str = "") -> Lines:
     """All output channels of a pixel, by the sums over their `taps`; the first of these is at `row`."""
-    size = shape.vertical.taps * shape.horizontal.taps * shape.part
-    filters = shape.channels * shape.part // shape.depth
-    group = f" + c / {filters} * {shape.part}" if shape.grouped else ""
-    return [f"const int8_t *filter = weights{first};", *found.start(), *loop("c", shape.channels, [
-        f"{row}{group};",
-        "const int8_t *tap = filter;",
-        f"{found.kind} sum = {found.whole};",
-        *taps,
-        f"*y++ = {found.finish};",
-        f"filter += {size};",
-        *found.next()])]
+    group = f" + c / {shape.filters // shape.block} * {shape.part}" if shape.grouped else ""
+    return [f"const int8_t *filter = weights{first};", "const int32_t *channel = channels;",
+            *loop("c", shape.channels // shape.block, [
+                f"{row}{group};",
+                "const int8_t *tap = filter;",
+                *found.begun(shape.block),
+                *taps,
+                *found.finished(shape.block),
+                f"filter += {shape.block * shape.size};"])]
 
 
 def _window(shape: Convolution, found: Sums) -> Lines:
@@ -146,7 +158,8 @@ def _window(shape: Convolution, found: Sums) -> Lines:
     if not found.offset:
         return inside
     whole = " && ".join(axis.whole for axis in shape.both if not axis.complete)
-    return alternatives(whole, _taps(shape, found, inside=False), [f"sum = {found.part};", *inside])
+    begun = found.begun(shape.block, part=True, declared=False)
+    return alternatives(whole, _taps(shape, found, inside=False), [*begun, *inside])
 
 
 def _taps(shape: Convolution, found: Sums, *, inside: bool) -> Lines:
@@ -163,18 +176,23 @@ def _together(shape: Convolution, found: Sums, *, inside: bool) -> Lines:
     """The taps of a row, side by side."""
     wide = shape.horizontal
     if wide.complete or not inside:
-        return _run(found, str(wide.taps * shape.part), inside=inside)
-    return _run(found, f"{wide.count} * {shape.part}".removesuffix(" * 1"), inside=inside)
+        return _run(shape, found, str(wide.taps * shape.part), inside=inside)
+    return _run(shape, found, f"{wide.count} * {shape.part}".removesuffix(" * 1"), inside=inside)
 
 
 def _apart(shape: Convolution, found: Sums, *, inside: bool) -> Lines:
     """The taps of a row, one after the other."""
     wide = shape.horizontal
     count = wide.count if inside else str(wide.taps)
-    ends = (f"row[kx * {wide.dilation * shape.depth} + k]", f"tap[kx * {shape.part} + k]")
-    return loop("kx", count, _run(found, str(shape.part), ends, inside=inside))
+    ends = (f"kx * {wide.dilation * shape.depth} + k", f"kx * {shape.part} + k")
+    return loop("kx", count, _run(shape, found, str(shape.part), ends, inside=inside))
 
 
-def _run(found: Sums, length: str, ends: tuple[str, str] = RUN, *, inside: bool = False) -> Lines:
-    value, weight = ends
-    return loop("k", length, [f"sum += {found.taken(value) if inside else value} * {weight};"])
+def _run(
+    shape: Convolution, found: Sums, length: str, ends: tuple[str, str] = ("k", "k"), *, inside: bool = False
+) -> Lines:
+    """Inputs side by side, times the weights of a block of channels; `ends` are the indices of both."""
+    value = f"row[{ends[0]}]"
+    return loop("k", length, [
+        f"const int32_t value = {found.taken(value) if inside else value};",
+        *(f"sum{each} += value * tap[{ends[1]}{plus(each * shape.size)}];" for each in range(shape.block))])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edgeq.errors import Refused
 from edgeq.firmware.kernel import Input, Kernel, Operation, Output
-from edgeq.firmware.portable.scaling import Layer, shared_factors, sums, weights_of
-from edgeq.firmware.portable.text import c_type, function, loop, require_integers
+from edgeq.firmware.portable.scaling import Layer, block_of, shared_factors, sums, weights_of
+from edgeq.firmware.portable.text import c_type, function, loop, plus, require_integers
 
 
 def dense(operation: Operation) -> Kernel:
@@ -21,13 +21,15 @@ def dense(operation: Operation) -> Kernel:
     found = sums(layer, shared_factors(layer))
     parameters = (f"const {c_type(operation.source)} *x, {c_type(operation.sink)} *y, const int8_t *weights, "
                   f"{found.parameters}")
-    one = ["const int8_t *row = weights;", *found.start(), *loop("c", outputs, [
-        f"{found.kind} sum = {found.whole};",
-        *loop("k", inputs, ["sum += x[k] * row[k];"]),
-        f"*y++ = {found.finish};",
-        f"row += {inputs};",
-        *found.next()])]
+    block = block_of(outputs)
+    begin = ["const int8_t *row = weights;", "const int32_t *channel = channels;"]
+    one = [*begin, *loop("c", outputs // block, [
+        *found.begun(block),
+        *loop("k", inputs, ["const int32_t value = x[k];", *(
+            f"sum{each} += value * row[k{plus(each * inputs)}];" for each in range(block))]),
+        *found.finished(block),
+        f"row += {block * inputs};"])]
     body = one if rows == 1 else loop("i", rows, [*one, f"x += {inputs};"])
     routine = function(f"dense_{kind.lower()}", f"Dense layer: {rows} x {inputs} -> {rows} x {outputs}.",
-                       parameters, body)
+                       parameters, body, found.finish())
     return Kernel(routine, (Input(), Output(), Input(1), *found.constants))

@@ -15,6 +15,8 @@ from edgeq.firmware.portable.scaling import Layer, Sums, sums, weights_of
 from edgeq.firmware.portable.text import Lines, alternatives, c_type, function, loop, require_integers, shaped
 from edgeq.firmware.portable.window import Axis, axes
 
+UNROLLED = 16  # so many taps at most are written out
+
 
 @dataclass(frozen=True)
 class Depthwise:
@@ -48,11 +50,11 @@ def depthwise(operation: Operation) -> Kernel:
                       "export the model again")
     shape = Depthwise(*axes(operation, (height, width)), depth, channels // depth, batch)
     taps = np.moveaxis(weights[0], 2, 0)  # of a channel side by side
-    found = sums(Layer(operation, taps, shape.complete))
+    found = sums(Layer(operation, taps, shape.complete, narrow_bias=False))
     parameters = (f"const {c_type(operation.source)} *x, {c_type(operation.sink)} *y, const int8_t *weights, "
                   f"{found.parameters}")
     routine = function(f"depthwise_{kind.lower()}", _what(operation, shape), parameters,
-                       _body(shape, c_type(operation.source), found))
+                       _body(shape, c_type(operation.source), found), found.finish())
     return Kernel(routine, (Input(), Output(), Constant("weights", taps), *found.constants))
 
 
@@ -68,7 +70,8 @@ def _body(shape: Depthwise, kind: str, found: Sums) -> Lines:
     corner = f"x + ({high.start} * {wide.size} + {wide.start}) * {shape.depth}"
     pixels = loop("oy", high.outputs, [*high.bounds(), *loop("ox", wide.outputs, [
         *wide.bounds(), f"const {kind} *corner = {corner};",
-        f"const int8_t *filter = weights{_first(shape)};", *found.start(), *_channels(shape, kind, found)])])
+        f"const int8_t *filter = weights{_first(shape)};", "const int32_t *channel = channels;",
+        *_channels(shape, kind, found)])])
     image = high.size * wide.size * shape.depth
     return pixels if shape.batch == 1 else loop("image", shape.batch, [*pixels, f"x += {image};"])
 
@@ -83,11 +86,10 @@ def _first(shape: Depthwise) -> str:
 def _channels(shape: Depthwise, kind: str, found: Sums) -> Lines:
     one = [f"const {kind} *row = corner;",
            "const int8_t *tap = filter;",
-           f"{found.kind} sum = {found.whole};",
+           *found.begun(1),
            *_window(shape, found),
-           f"*y++ = {found.finish};",
-           f"filter += {shape.vertical.taps * shape.horizontal.taps};",
-           *found.next()]
+           *found.finished(1),
+           f"filter += {shape.vertical.taps * shape.horizontal.taps};"]
     several = one if shape.multiplier == 1 else loop("m", shape.multiplier, one)
     return loop("c", shape.depth, [*several, "corner++;"])
 
@@ -99,15 +101,27 @@ def _window(shape: Depthwise, found: Sums) -> Lines:
     if not found.offset:
         return inside
     whole = " && ".join(axis.whole for axis in shape.both if not axis.complete)
-    return alternatives(whole, _taps(shape, found, inside=False), [f"sum = {found.part};", *inside])
+    return alternatives(whole, _taps(shape, found, inside=False), [
+        *found.begun(1, part=True, declared=False), *inside])
 
 
 def _taps(shape: Depthwise, found: Sums, *, inside: bool) -> Lines:
     """The sum over all taps, or over those within the image."""
     high, wide = shape.both
+    if not inside and high.taps * wide.taps <= UNROLLED:
+        return _all(shape)
     first, end = (high.first, high.end) if inside else ("0", str(high.taps))
     value = f"row[kx * {wide.dilation * shape.depth}]"
     return loop("ky", end, [
         *loop("kx", wide.count if inside else wide.taps,
-              [f"sum += {found.taken(value) if inside else value} * tap[kx];"]),
+              [f"sum0 += {found.taken(value) if inside else value} * tap[kx];"]),
         f"row += {high.dilation * wide.size * shape.depth};", f"tap += {wide.taps};"], first)
+
+
+def _all(shape: Depthwise) -> Lines:
+    """The sum over all taps, written out: a line for each row of the window."""
+    high, wide = shape.both
+    step, row = wide.dilation * shape.depth, high.dilation * wide.size * shape.depth
+    return [f"sum0 += {' + '.join(products)};" for products in (
+        [f"row[{ky * row + kx * step}] * tap[{ky * wide.taps + kx}]" for kx in range(wide.taps)]
+        for ky in range(high.taps))]

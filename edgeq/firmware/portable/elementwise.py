@@ -29,12 +29,14 @@ Factor = tuple[int, int]
 
 def add(operation: Operation) -> Kernel:
     """ADD of int8 or int16."""
-    return _elementwise(operation, "+", _sum(operation, "+", summing(_grids(operation), _headroom(operation))))
+    factors = summing(_grids(operation), _headroom(operation))
+    return _elementwise(operation, "+", _sum(operation, "+", factors))
 
 
 def subtract(operation: Operation) -> Kernel:
     """SUB of int8 or int16."""
-    return _elementwise(operation, "-", _sum(operation, "-", differing(_grids(operation), _headroom(operation))))
+    factors = differing(_grids(operation), _headroom(operation))
+    return _elementwise(operation, "-", _sum(operation, "-", factors))
 
 
 def multiply(operation: Operation) -> Kernel:

@@ -6,6 +6,7 @@ written into the text.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,14 @@ import numpy as np
 from edgeq.arrays import Array, Integers
 from edgeq.errors import Refused
 from edgeq.firmware.arithmetic import bounds, multiplier, multipliers
-from edgeq.firmware.kernel import Constant, Operation
+from edgeq.firmware.kernel import NAME, Constant, Operation
 from edgeq.firmware.portable.text import Lines, plus
 from edgeq.graph import Tensor, values_of
 
 WIDEST = 2**31 - 1
+SHORT = 2**30  # below it a sum can be rounded in fewer instructions
+ENTRY = re.compile(r"channel\[(\d+)\]")
+BLOCKS = (4, 2)  # how many channels are summed at once, so that an input is loaded once for all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +29,14 @@ class Layer:
     """A weighted layer: `weights` (channels, taps …) as int8, one row what an output sums over.
 
     `places` are those of source, weights and bias among the inputs; `complete` says that every output
-    sums over all of its row.
+    sums over all of its row; `narrow_bias` that TFLM has the operator for int16 with a bias of int32.
     """
 
     operation: Operation
     weights: Array
     complete: bool
     places: tuple[int, int, int] = (0, 1, 2)
+    narrow_bias: bool = True
 
     @property
     def source(self) -> Tensor:
@@ -73,7 +78,7 @@ class Sums:
     """The C of a channel's sum: the type it is kept in, how it begins and how it ends.
 
     It begins as `whole` over raw inputs, as `part` over inputs with `offset`; `record` is how many
-    entries of `channels` a channel has.
+    entries of `channels` a channel has; `output` is what becomes of `sum`, of the type `result`.
     """
 
     constants: tuple[Constant, ...]
@@ -83,19 +88,28 @@ class Sums:
     part: str
     offset: int
     record: int
-    finish: str
+    result: str
+    output: str
 
     def taken(self, value: str) -> str:
         """An input as it is multiplied, where a window is not complete."""
         return f"({value}{plus(self.offset)})" if self.offset else value
 
-    def start(self) -> Lines:
-        """What stands before the loop over channels."""
-        return ["const int32_t *channel = channels;"]
+    def finish(self) -> Lines:
+        """The function that makes an output of a channel's sum, to stand before the routine."""
+        return [f"static inline {self.result} {NAME}_output({self.kind} sum, const int32_t *channel) {{",
+                f"  return ({self.result})({self.output});", "}", ""]
 
-    def next(self) -> Lines:
-        """What goes on to the next channel."""
-        return [f"channel += {self.record};"]
+    def begun(self, block: int, *, part: bool = False, declared: bool = True) -> Lines:
+        """The sums of `block` channels side by side as they begin."""
+        begin, kind = self.part if part else self.whole, f"{self.kind} " if declared else ""
+        return [f"{kind}sum{each} = {_ahead(begin, each * self.record)};" for each in range(block)]
+
+    def finished(self, block: int) -> Lines:
+        """Stores the outputs of `block` channels, and goes on to the next ones."""
+        ahead = [f" + {each * self.record}" if each else "" for each in range(block)]
+        return [*(f"*y++ = {NAME}_output(sum{each}, channel{step});" for each, step in enumerate(ahead)),
+                f"channel += {block * self.record};"]
 
 
 def weights_of(operation: Operation, place: int) -> Array:
@@ -124,10 +138,10 @@ def _narrow(layer: Layer, mantissas: Integers, shifts: Integers, clamp: tuple[in
     if partial := bool(layer.offset) and not layer.complete:
         entries.append(layer.bias)
     zero_point = int(layer.operation.sink.grid.zero_points[0])
-    value = f"{_rescaled(shifts)}{plus(zero_point)}"
+    value = f"{_rescaled(shifts, short=reaches(layer) < SHORT)}{plus(zero_point)}"
     return Sums((_records(entries),), "const int32_t *channels", "int32_t", "channel[0]",
                 f"channel[{len(entries) - 1}]" if partial else "channel[0]", layer.offset, len(entries),
-                f"(int8_t)eq_clamped({value}, {clamp[0]}, {clamp[1]})")
+                "int8_t", f"eq_clamped({value}, {clamp[0]}, {clamp[1]})")
 
 
 def _wide(layer: Layer, mantissas: Integers, shifts: Integers, clamp: tuple[int, int]) -> Sums:
@@ -136,6 +150,9 @@ def _wide(layer: Layer, mantissas: Integers, shifts: Integers, clamp: tuple[int,
     if layer.offset or layer.operation.sink.grid.zero_points[0]:
         raise Refused("its int16 tensors have zero points", "use a symmetric int16x8 recipe")
     if tensor is not None and tensor.dtype != "INT64":
+        if not layer.narrow_bias:
+            raise Refused(f"its bias is {tensor.dtype}; beside int16 activations it is to be INT64",
+                          "convert the model again, with the converter's usual biases")
         return _short(layer, mantissas, shifts, clamp)
     reduced = np.where(mantissas < 0x7FFF0000, (mantissas + (1 << 15)) >> 16, 0x7FFF)
     kind = "int32_t" if reaches(layer) <= WIDEST else "int64_t"
@@ -145,20 +162,31 @@ def _wide(layer: Layer, mantissas: Integers, shifts: Integers, clamp: tuple[int,
     entries = entries if kind == "int64_t" else [entries[0], *entries[2:]]
     last = len(entries) - 1
     return Sums((_records(entries),), "const int32_t *channels", kind, start, start, 0, len(entries),
-                f"(int16_t)eq_clamped(eq_scaled_wide(sum, channel[{last - 1}], channel[{last}]), "
+                "int16_t", f"eq_clamped(eq_scaled_wide(sum, channel[{last - 1}], channel[{last}]), "
                 f"{clamp[0]}, {clamp[1]})")
 
 
 def _short(layer: Layer, mantissas: Integers, shifts: Integers, clamp: tuple[int, int]) -> Sums:
     entries = [layer.bias, mantissas, *_exponents(shifts)]
     return Sums((_records(entries),), "const int32_t *channels", "int32_t", "channel[0]", "channel[0]", 0,
-                len(entries), f"(int16_t)eq_clamped({_rescaled(shifts)}, {clamp[0]}, {clamp[1]})")
+                len(entries), "int16_t", f"eq_clamped({_rescaled(shifts)}, {clamp[0]}, {clamp[1]})")
+
+
+def block_of(channels: int) -> int:
+    """How many of so many channels are summed at once."""
+    return next((block for block in BLOCKS if channels % block == 0), 1)
 
 
 def reaches(layer: Layer) -> int:
-    """The largest magnitude that a sum of int16 inputs can have on its way."""
+    """A magnitude that no sum exceeds on its way."""
     rows = np.abs(layer.weights.reshape(len(layer.weights), -1).astype(np.int64)).sum(axis=1)
-    return int((rows * 32768 + np.abs(layer.bias)).max())
+    most = 32768 if layer.wide else 128
+    return int((rows * (most + abs(layer.offset)) + np.abs(layer.bias)).max())
+
+
+def _ahead(entry: str, step: int) -> str:
+    """C of `channel[…]` for a channel whose record is `step` entries further on."""
+    return ENTRY.sub(lambda found: f"channel[{int(found[1]) + step}]", entry)
 
 
 def _exponents(shifts: Integers) -> list[Integers]:
@@ -168,14 +196,16 @@ def _exponents(shifts: Integers) -> list[Integers]:
     return [-shifts if shifts.max() <= 0 else shifts]
 
 
-def _rescaled(shifts: Integers) -> str:
+def _rescaled(shifts: Integers, *, short: bool = False) -> str:
     """C of `sum`, scaled."""
     if (shifts == shifts[0]).all() and shifts[0] > 0:
         return f"eq_scaled(sum, channel[1], {shifts[0]})"
     if shifts.max() > 0:
         return "eq_scaled(sum, channel[1], channel[2])"
     exponent = str(-shifts[0]) if (shifts == shifts[0]).all() else "channel[2]"
-    return f"eq_rounding_shift(eq_doubling_high(sum, channel[1]), {exponent})"
+    near = short and shifts.min() > -31 and shifts.max() < 0
+    rounding = "eq_rounding_shift_short" if near else "eq_rounding_shift"
+    return f"{rounding}(eq_doubling_high(sum, channel[1]), {exponent})"
 
 
 def _records(entries: list[Integers]) -> Constant:

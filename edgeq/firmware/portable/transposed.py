@@ -6,8 +6,10 @@ to output.
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeq.firmware.kernel import Input, Kernel, Operation, Output
-from edgeq.firmware.portable.scaling import Layer, Sums, sums, weights_of
+from edgeq.firmware.portable.scaling import Layer, Sums, block_of, sums, weights_of
 from edgeq.firmware.portable.text import Lines, c_type, function, loop, plus, require_integers, shaped
 from edgeq.firmware.portable.window import SAME, Axis
 
@@ -17,13 +19,14 @@ def transposed(operation: Operation) -> Kernel:
     source, sink = operation.input(2), operation.sink
     kind = require_integers(source, sink)
     weights = weights_of(operation, 1)
-    found = sums(Layer(operation, weights, complete=False, places=(2, 1, 3)))
+    found = sums(Layer(operation, weights, complete=False, places=(2, 1, 3), narrow_bias=False))
     high, wide = (_axis(operation, place, weights.shape[place]) for place in (1, 2))
     parameters = f"const {c_type(source)} *x, {c_type(sink)} *y, const int8_t *weights, {found.parameters}"
     what = (f"Transposed convolution {high.taps}x{wide.taps}, stride {high.stride}x{wide.stride}: "
             f"{shaped(source)} -> {shaped(sink)}.")
     routine = function(f"transposed_{kind.lower()}", what, parameters,
-                       _body(source.shape, weights.shape, (high, wide), found, c_type(source)))
+                       _body(source.shape, weights.shape, (high, wide), found, c_type(source)),
+                       found.finish())
     return Kernel(routine, (Input(2), Output(), Input(1), *found.constants))
 
 
@@ -40,18 +43,18 @@ def _body(source: tuple[int, ...], weights: tuple[int, ...], both: tuple[Axis, A
           ) -> Lines:
     high, wide = both
     batch, rows, columns, depth = source
-    channels, height, width, _ = weights
+    channels, _, width, _ = weights
+    size, block = int(np.prod(weights[1:])), block_of(channels)
     taps = _reaching(high, [*_reaching(wide, [
         f"const {kind} *pixel = x + (iy * {columns} + ix) * {depth};",
         f"const int8_t *tap = filter + (ky * {width} + kx) * {depth};",
-        *loop("k", depth, [f"sum += {found.taken('pixel[k]')} * tap[k];"])])])
+        *loop("k", depth, [
+            f"const int32_t value = {found.taken('pixel[k]')};",
+            *(f"sum{each} += value * tap[k{plus(each * size)}];" for each in range(block))])])])
     pixels = loop("oy", high.size, loop("ox", wide.size, [
-        "const int8_t *filter = weights;", *found.start(), *loop("c", channels, [
-            f"{found.kind} sum = {found.part};",
-            *taps,
-            f"*y++ = {found.finish};",
-            f"filter += {height * width * depth};",
-            *found.next()])]))
+        "const int8_t *filter = weights;", "const int32_t *channel = channels;",
+        *loop("c", channels // block, [
+            *found.begun(block, part=True), *taps, *found.finished(block), f"filter += {block * size};"])]))
     return pixels if batch == 1 else loop("image", batch, [*pixels, f"x += {rows * columns * depth};"])
 
 
