@@ -52,7 +52,8 @@ static uint32_t checked(const case_t *each) {
     wrong += (sink.bytes[64u + i] != each->want[i]) ? 1u : 0u;
   }
   for (uint32_t i = 0u; i < 64u; i++) {
-    const int8_t *behind = &sink.bytes[64u + each->out_bytes], *beyond = &room.bytes[64u + each->scratch_bytes];
+    const int8_t *behind = &sink.bytes[64u + each->out_bytes];
+    const int8_t *beyond = &room.bytes[64u + each->scratch_bytes];
     wrong += ((sink.bytes[i] != 0x5a) || (behind[i] != 0x5a)) ? 10000000u : 0u;
     wrong += ((room.bytes[i] != 0x5a) || (beyond[i] != 0x5a)) ? 100000000u : 0u;
   }
@@ -115,7 +116,7 @@ called:  @ (routine, arguments): zero if the routine keeps the registers that it
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """A kernel, the inputs that it gets, one behind the other at multiples of eight, and what it should give."""
+    """A kernel, the inputs that it gets (laid out one by one), what it should give."""
 
     kernel: object
     inputs: tuple

@@ -1,4 +1,7 @@
-"""A model of three steps for the emulated boards, and the firmware that runs it."""
+"""A model of three steps for the emulated boards, and the firmware that runs it.
+
+A sample that begins with one of the words in HARM makes its last step do what it should not.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from edgeq.emulation.toolchain import test_sources as harness
 INPUT_BYTES = 600
 SAMPLES = np.random.default_rng(0).integers(-128, 128, (20, INPUT_BYTES)).astype(np.int8)
 WANTED = ((SAMPLES + np.int8(1)) * np.int8(3)) ^ np.int8(1)
+HARM = ("HANG", "FALT", "DEEP", "ROOM")
 MODEL = """
 #include <stdint.h>
+#include <string.h>
 void demo_invoke(const void *in, void *out);
 #ifdef EQ_TRACE
 void eq_traced(uint32_t step, const void *bytes, uint32_t size);
@@ -23,6 +28,13 @@ void eq_traced(uint32_t step, const void *bytes, uint32_t size);
 static int8_t arena[600];
 static const int8_t *from;
 static int8_t *to;
+#define FILLS(size) \\
+  __attribute__((noinline)) static void demo_fills_##size(void) { \\
+    volatile int deep[size / 4]; \\
+    for (int i = 0; i < size / 4; i++) { deep[i] = i + deep[size / 4 - 1 - i]; } \\
+  }
+FILLS(2000)
+FILLS(700)
 static void demo_step_0(void) {
   for (int i = 0; i < 600; i++) { arena[i] = (int8_t)(from[i] + 1); }
 }
@@ -31,16 +43,16 @@ static void demo_step_1(void) {
 }
 static void demo_step_2(void) {
   for (int i = 0; i < 600; i++) { to[i] = (int8_t)(arena[i] ^ 1); }
-#ifdef HANG
-  for (volatile int j = 0;; j++) {}
-#endif
-#ifdef FAULT
-  *(volatile int *)0x2F000000u = 1;
-#endif
-#ifdef DEEP
-  volatile char deep[DEEP];
-  for (int i = 0; i < DEEP; i++) { deep[i] = (char)(i + deep[DEEP - 1 - i]); }
-#endif
+  if (memcmp(from, "HANG", 4) == 0) {
+    for (volatile int i = 0;; i++) {}
+  } else if (memcmp(from, "FALT", 4) == 0) {
+    *(volatile int *)0x2F000000u = 1;
+  } else if (memcmp(from, "DEEP", 4) == 0) {
+    demo_fills_2000();
+  } else if (memcmp(from, "ROOM", 4) == 0) {
+    demo_fills_700();
+  } else {
+  }
 }
 static void (*const steps[3])(void) = {demo_step_0, demo_step_1, demo_step_2};
 void demo_invoke(const void *in, void *out) {
@@ -54,6 +66,11 @@ void demo_invoke(const void *in, void *out) {
   }
 }
 """
+
+
+def harmful(word: str) -> bytes:
+    """A sample that makes the model do what `word` of HARM says."""
+    return word.encode() + SAMPLES[0].tobytes()[4:]
 
 
 def firmware(folder: Path, board: Board, transport: str | Path, model: str = MODEL, core: str = "",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware
+from emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware, harmful
 
 from edgeq.emulation import elf, plugin, toolchain
 from edgeq.emulation.boards import BOARDS, KIB, MIB, Memory, linker_script
@@ -47,7 +47,8 @@ def ran(built: Callable[..., Path]) -> Ran:
     def run_it(machine: str = "mps2-an386", count: int = 3, **how: object) -> Emulated:
         given = {name: how.pop(name) for name in ("timeout_s", "counting", "trace_bytes") if name in how}
         emulation = Emulation(BOARDS[machine], INPUT_BYTES, INPUT_BYTES, **given)
-        return run(built(machine, **how), SAMPLES[:count].tobytes(), emulation)
+        samples = harmful(how.pop("harm")) if "harm" in how else SAMPLES[:count].tobytes()
+        return run(built(machine, **how), samples, emulation)
 
     return run_it
 
@@ -107,7 +108,7 @@ def test_no_samples_give_no_outputs(ran: Ran) -> None:
 def test_a_fault_names_the_function_and_the_registers(ran: Ran, machine: str) -> None:
     cause = "a fault" if machine == "microbit" else "an access to memory that is not there"
     with pytest.raises(ToolError, match=f"faulted on {machine}: {cause} in demo_step_2") as error:
-        ran(machine, FAULT="1")
+        ran(machine, harm="FALT")
     assert "2f000000" in error.value.hint
     assert " psr=" in error.value.hint
 
@@ -115,11 +116,11 @@ def test_a_fault_names_the_function_and_the_registers(ran: Ran, machine: str) ->
 @pytest.mark.parametrize("machine", BOARDS)
 def test_a_stack_that_overflows_faults(ran: Ran, machine: str) -> None:
     with pytest.raises(ToolError, match=f"the firmware faulted on {machine}: the stack overflowed"):
-        ran(machine, DEEP="2000")
+        ran(machine, harm="DEEP")
 
 
 def test_a_stack_that_is_nearly_full_does_not(ran: Ran) -> None:
-    assert 700 <= ran(DEEP="700").stack_bytes < 800
+    assert 700 <= ran(harm="ROOM").stack_bytes < 800
 
 
 @pytest.mark.parametrize(("code", "cause"), [
@@ -144,7 +145,7 @@ def test_an_unaligned_access_faults_for_a_small_core_on_a_larger_board(ran: Ran)
 def test_a_firmware_that_hangs_is_stopped(ran: Ran, machine: str) -> None:
     begun = time.monotonic()
     with pytest.raises(ToolError, match=rf"the firmware on {machine} had not ended after 0\.4 s"):
-        ran(machine, HANG="1", timeout_s=0.4)
+        ran(machine, harm="HANG", timeout_s=0.4)
     assert time.monotonic() - begun < 5
 
 

@@ -333,10 +333,24 @@ def test_the_root_that_is_set_is_taken(whole):
 def test_a_recent_library_is_known_by_its_files(whole):
     (whole / "Source/ConvolutionFunctions/arm_convolve_get_buffer_sizes_s8.c").write_text("")
     assert library.found().recent
-    net = Net((1, 8))
+    net = Net((1, 8), zero=3)
     net.dense("in", 4, per_channel=False)
-    assert kernel(net, ("mve", "dsp")) is None
-    assert kernel(net) is not None
+    weights, bias = (values_of(operation(net).input(place)).astype(int) for place in (1, 2))
+    assert kernel(net, ("mve", "dsp")).arguments[-1].values.tolist() == weights.sum(1).tolist()
+    declared = (whole / library.HEADER).read_text()
+    folding = "int arm_vector_sum_s8(int *a, int b, int c, int *d, int lhs_offset, int *bias);"
+    (whole / library.HEADER).write_text(f"{declared}\n{folding}\n")
+    assert kernel(net, ("mve", "dsp")).arguments[-1].values.tolist() == (bias - 3 * weights.sum(1)).tolist()
+
+
+@needs_copy
+def test_a_library_whose_functions_take_something_else_is_an_error(whole):
+    text = (whole / library.HEADER).read_text()
+    (whole / library.HEADER).write_text(text.replace(
+        "arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx,",
+        "arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx, const int *more,"))
+    with pytest.raises(ToolError, match="12 parameters, not 11"):
+        cmsis_nn(())
 
 
 def test_no_library_is_an_error_that_says_what_to_install(monkeypatch, tmp_path):

@@ -26,34 +26,36 @@ def requantized(sums, made):
     return np.clip(outputs, *bounds(made.option("fusedActivationFunction"), made.sink.grid, "INT8"))
 
 
-def windows(values, kernel, strides, padding, zero):
+def windows(values, kernel, strides, padding, zero, dilations=(1, 1)):
     """(rows, columns, kernel rows * kernel columns, channels) of a map, filled up as TFLite does."""
     after, before = [], []
-    for size, reach, stride in zip(values.shape, kernel, strides, strict=False):
+    reaches = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    for size, reach, stride in zip(values.shape, reaches, strides, strict=False):
         out = -(-size // stride) if padding == 0 else (size - reach) // stride + 1
         after.append(out)
         before.append(max((out - 1) * stride + reach - size, 0) // 2 if padding == 0 else 0)
-    room = [(b, reach + stride) for b, reach, stride in zip(before, kernel, strides, strict=True)]
+    room = [(b, reach + stride) for b, reach, stride in zip(before, reaches, strides, strict=True)]
     full = np.pad(values.astype(np.int64), [*room, (0, 0)], constant_values=zero)
     cut = [full[i:i + strides[0] * after[0]:strides[0], j:j + strides[1] * after[1]:strides[1]]
-           for i in range(kernel[0]) for j in range(kernel[1])]
+           for i in range(0, reaches[0], dilations[0]) for j in range(0, reaches[1], dilations[1])]
     return np.stack(cut, 2)
 
 
 def conv(seed, shape, kernel, outputs, *, stride=1, padding=0, activation=0, zeros=(-128, -128), largest=127,
-         depth=False, factor=1.0):
+         depth=False, factor=1.0, dilations=(1, 1)):
     """A case of CONV_2D or DEPTHWISE_CONV_2D; its output is linear where its zero point is not -128."""
     strides = stride if isinstance(stride, tuple) else (stride, stride)
     form = (1, *kernel, outputs) if depth else (outputs, *kernel, shape[2])
     weights, bias, scales, scale = weighted(seed, form, depth=depth, largest=largest)
     values = np.random.default_rng(seed + 1000).integers(-128, 128, shape).astype(np.int8)
-    cut = windows(values, kernel, strides, padding, zeros[0])
+    cut = windows(values, kernel, strides, padding, zeros[0], dilations)
     source = tensor(0, values[None], 0.02, zeros[0])
     sink = tensor(3, np.zeros((1, *cut.shape[:2], outputs), np.int8), scale * factor, zeros[1])
     made = operation("DEPTHWISE_CONV_2D" if depth else "CONV_2D",
                      [source, tensor(1, weights, scales, constant=True), tensor(2, bias, 1, constant=True)],
-                     sink, padding=padding, strideH=strides[0], strideW=strides[1], dilationHFactor=1,
-                     dilationWFactor=1, fusedActivationFunction=activation, depthMultiplier=1)
+                     sink, padding=padding, strideH=strides[0], strideW=strides[1],
+                     dilationHFactor=dilations[0], dilationWFactor=dilations[1],
+                     fusedActivationFunction=activation, depthMultiplier=1)
     wide, centred = weights.astype(np.int64), cut - zeros[0]
     sums = (np.einsum("yxkc,kc->yxc", centred, wide.reshape(-1, outputs)) if depth
             else np.einsum("yxkc,okc->yxo", centred, wide.reshape(outputs, -1, shape[2])))
@@ -147,6 +149,16 @@ def test_depthwise_of_many_bytes(tmp_path):
                      conv(52, (5, 9, 1000), (3, 3), 1000, stride=2, depth=True)])
 
 
+def test_depthwise_of_other_kernels(tmp_path):
+    right(tmp_path, [
+        conv(55, (9, 9, 8), (5, 5), 8, depth=True),
+        conv(56, (9, 8, 4), (3, 3), 4, depth=True, dilations=(2, 2)),
+        conv(57, (8, 7, 12), (7, 1), 12, depth=True, stride=(3, 2), zeros=(3, 4)),
+        conv(58, (7, 7, 4), (2, 3), 4, depth=True, padding=1, dilations=(1, 2)),
+        conv(59, (3, 3, 4), (5, 5), 4, depth=True, largest=128),
+        conv(60, (6, 6, 4), (3, 3), 4, stride=3, depth=True)])
+
+
 def test_dense(tmp_path):
     right(tmp_path, [
         dense(60, 1, 640, 128), dense(61, 1, 64, 12), dense(62, 1, 64, 10), dense(63, 1, 256, 2),
@@ -179,3 +191,54 @@ def test_additions_of_other_shapes_are_left_to_others():
 def test_pooling(tmp_path):
     right(tmp_path, [pool(100 + i, *shape) for i, shape in enumerate(
         [(25, 5, 8), (8, 8, 16), (3, 3, 256), (1, 1, 4), (2, 3, 12), (15, 17, 8), (1, 254, 4)])])
+
+
+def some():
+    """A case of each kernel."""
+    return [conv(110, (5, 5, 12), (1, 1), 9), conv(111, (6, 6, 5), (3, 3), 4, zeros=(0, 9)),
+            conv(113, (7, 6, 8), (3, 3), 8, depth=True), conv(114, (7, 6, 8), (5, 5), 8, depth=True),
+            dense(112, 1, 70, 6), addition(115, 100), pool(116, 3, 3, 8)]
+
+
+@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m33"])
+def test_other_cores(tmp_path, core):
+    right(tmp_path, some(), core)
+
+
+@pytest.mark.parametrize("zero", [-128, 9])
+def test_layers_without_fast_constants(tmp_path, monkeypatch, zero):
+    monkeypatch.setattr("edgeq.firmware.dsp.requantize.fitted", lambda *_: None)
+    cases = [conv(120, (5, 5, 12), (1, 1), 9, zeros=(4, zero)), dense(121, 1, 70, 6, zeros=(0, zero)),
+             conv(122, (7, 6, 8), (3, 3), 8, depth=True, zeros=(0, zero), activation=1),
+             conv(123, (7, 6, 8), (5, 5), 8, depth=True, zeros=(3, zero)),
+             conv(124, (6, 6, 5), (3, 3), 4, zeros=(0, zero), activation=3)]
+    assert all("smmulr" in case.kernel.routine.assembly for case in cases)
+    right(tmp_path, cases)
+
+
+def random_case(seed):
+    chance = np.random.default_rng(seed)
+    kind = seed % 4
+    height, width, channels, outputs = (int(chance.integers(1, most)) for most in (14, 14, 20, 12))
+    kernel = tuple(int(each) for each in chance.integers(1, 5, 2))
+    zeros = int(chance.integers(-128, 128)), int(chance.choice([-128, chance.integers(-90, 90)]))
+    given = {"zeros": zeros, "activation": int(chance.integers(0, 4)), "stride": int(chance.integers(1, 4)),
+             "largest": int(chance.choice([127, 128, 30])), "padding": int(chance.integers(0, 2))}
+    if kind == 0:
+        return dense(seed, height % 4 + 1, channels * width, outputs, zeros=zeros)
+    if kind == 1:
+        del given["stride"]
+        return conv(seed, (height, width, channels), (1, 1), outputs, **given)
+    depth = kind == 2
+    size = max(height, kernel[0], 3), max(width, kernel[1], 3)
+    channels = 4 * (channels // 4 + 1) if depth else channels
+    if depth and seed % 3:
+        kernel, given["stride"] = (3, 3), seed % 2 + 1
+    return conv(seed, (*size, channels), kernel, channels if depth else outputs, depth=depth, **given)
+
+
+def test_random_layers(tmp_path):
+    cases = [random_case(1000 + seed) for seed in range(60)]
+    taken = [case for case in cases if case.kernel]
+    assert len(taken) >= 50
+    assert ran(tmp_path, taken).wrong == [0] * len(taken)

@@ -1,6 +1,6 @@
 """The Helium kernels on an emulated Cortex-M55, bit for bit, against TFLite's arithmetic in numpy."""
 
-import subprocess
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from edgeq.emulation.toolchain import Program, link, test_sources
 from edgeq.firmware.arithmetic import bounds, multiplier, scaled
 from edgeq.firmware.kernel import NAME, Constant, Input, Kernel, Operation, Output
 from edgeq.firmware.mve import MVE
+from edgeq.firmware.mve.adding import fitted
 from edgeq.firmware.portable.tables import hard_swish, relu, sigmoid
 from edgeq.firmware.prelude import PRELUDE
 from edgeq.graph import Operator, Quantization, Tensor
@@ -23,6 +24,7 @@ MEMORY = BOARD.limited(BOARD.memory.flash_bytes, BOARD.memory.ram_bytes - (1 << 
 RAM_END = BOARD.memory.ram + BOARD.memory.ram_bytes  # inputs end here: what reads on faults
 GUARD = 16  # bytes behind an output that must stay as they are
 NONE, RELU, RELU6 = 0, 1, 3
+INSTRUCTIONS = (74190, 39577, 11771, 281732, 2566, 7194)  # at most
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,13 @@ def operation(name, inputs, output, **options):
 def requantized(sums, found, factors):
     """Accumulators (…, channels) to int8: factors a channel, the output's zero point, its activation."""
     pairs = np.array([multiplier(float(each)) for each in factors])
-    low, high = bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")
-    values = scaled(sums, pairs[:, 0], pairs[:, 1]) + int(found.sink.grid.zero_points[0])
-    return np.clip(values, low, high).astype(np.int8)
+    return clamped(scaled(sums, pairs[:, 0], pairs[:, 1]) + int(found.sink.grid.zero_points[0]), found)
+
+
+def clamped(values, found):
+    """Values within what the fused activation leaves."""
+    limits = bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")
+    return np.clip(values, *limits).astype(np.int8)
 
 
 def grids(chance, depth, channels, activation, zero=None):
@@ -96,7 +102,7 @@ def conv(size, depth, channels, taps=(1, 1), stride=1, padding="SAME", activatio
     strides = (stride, stride) if isinstance(stride, int) else stride
     same = padding == "SAME"
     outputs = [-(-length // step) if same else (length - tap) // step + 1
-               for length, tap, step in zip(size, reach, strides)]
+               for length, tap, step in zip(size, reach, strides, strict=True)]
     given = chance.integers(-128, 128, (*size, depth))
     bias = chance.integers(-3000, 3000, channels)
     stored = weights.transpose(3, 1, 2, 0) if depthwise else weights
@@ -120,7 +126,7 @@ def conv(size, depth, channels, taps=(1, 1), stride=1, padding="SAME", activatio
 def windows(given, outputs, taps, strides, same):
     """(…, taps, channels) of what the windows see, zeros outside."""
     before = [max((out - 1) * step + tap - length, 0) // 2 if same else 0
-              for out, step, tap, length in zip(outputs, strides, taps, given.shape)]
+              for out, step, tap, length in zip(outputs, strides, taps, given.shape[:2], strict=True)]
     padded = np.pad(given, ((before[0], taps[0] + strides[0]), (before[1], taps[1] + strides[1]), (0, 0)))
     seen = [padded[y : y + strides[0] * outputs[0] : strides[0], x : x + strides[1] * outputs[1] : strides[1]]
             for y in range(taps[0]) for x in range(taps[1])]
@@ -133,12 +139,12 @@ def added(found, one, two):
     if found.name == "ADD":
         scales = [float(each) for each in scales]
     twice = type(scales[0])(2) * max(scales[:2])
-    parts = [scaled((np.asarray(each, np.int64) - int(tensor.grid.zero_points[0])) << 20, *multiplier(float(scale / twice)))
-             for each, tensor, scale in zip((one, two), found.inputs, scales)]
+    parts = [scaled((np.asarray(each, np.int64) - int(source.grid.zero_points[0])) << 20,
+                    *multiplier(float(scale / twice)))
+             for each, source, scale in zip((one, two), found.inputs, scales[:2], strict=True)]
     total = parts[0] + parts[1] if found.name == "ADD" else parts[0] - parts[1]
     outer = multiplier(float(twice / (type(scales[0])(1 << 20) * scales[2])))
-    low, high = bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")
-    return np.clip(scaled(total, *outer) + int(found.sink.grid.zero_points[0]), low, high).astype(np.int8)
+    return clamped(scaled(total, *outer) + int(found.sink.grid.zero_points[0]), found)
 
 
 def addition(count, scales=(0.03, 0.05, 0.06), zeros=(3, -20, 5), activation=NONE, name="ADD", seed=0):
@@ -156,27 +162,31 @@ def pooled(found, given):
     there = windows(np.ones_like(given), outputs, taps, strides, same).sum(2)
     if found.name == "MAX_POOL_2D":
         raised = windows(given.astype(np.int64) + 128, outputs, taps, strides, same).max(2) - 128
-        return np.clip(raised, *bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")).astype(np.int8)
+        return clamped(raised, found)
     sums = windows(given.astype(np.int64), outputs, taps, strides, same).sum(2)
     means = np.where(sums > 0, sums + there // 2, -(sums - there // 2)) // there * np.where(sums > 0, 1, -1)
-    return np.clip(means, *bounds(found.option("fusedActivationFunction"), found.sink.grid, "INT8")).astype(np.int8)
+    return clamped(means, found)
 
 
 def pool(size, channels, taps, stride=1, padding="SAME", name="AVERAGE_POOL_2D", activation=NONE, seed=0):
     same = padding == "SAME"
-    outputs = [-(-length // stride) if same else (length - tap) // stride + 1 for length, tap in zip(size, taps)]
+    outputs = [-(-length // stride) if same else (length - tap) // stride + 1
+               for length, tap in zip(size, taps, strict=True)]
     given = np.random.default_rng(seed).integers(-128, 128, (*size, channels))
-    found = operation(name, [tensor((1, *size, channels), 0.05, -7)], tensor((1, *outputs, channels), 0.05, -7),
-                      filterHeight=taps[0], filterWidth=taps[1], strideH=stride, strideW=stride,
-                      padding=0 if same else 1, fusedActivationFunction=activation)
+    ends = (tensor((1, *shape, channels), 0.05, -7) for shape in (size, outputs))
+    found = operation(name, [next(ends)], next(ends), filterHeight=taps[0], filterWidth=taps[1],
+                      strideH=stride, strideW=stride, padding=0 if same else 1,
+                      fusedActivationFunction=activation)
     return Case(f"{name} {size} {channels} {taps} {stride} {padding}", found, (given,), pooled(found, given))
 
 
 def mean(size, channels, seed=0):
     given = np.random.default_rng(seed).integers(-128, 128, (*size, channels))
-    found = operation("MEAN", [tensor((1, *size, channels), 0.05, -7), tensor((2,), data=[1, 2], dtype="INT32")],
+    found = operation("MEAN", [tensor((1, *size, channels), 0.05, -7),
+                               tensor((2,), data=[1, 2], dtype="INT32")],
                       tensor((1, channels), 0.004, 12))
-    count, (mantissa, shift) = size[0] * size[1], multiplier(float(np.float32(0.05)) / float(np.float32(0.004)))
+    count = size[0] * size[1]
+    mantissa, shift = multiplier(float(np.float32(0.05)) / float(np.float32(0.004)))
     down = min(count.bit_length() - 1, 32, 31 + shift)
     values = scaled((given + 7).sum((0, 1)), (mantissa << down) // count, shift - down) + 12
     return Case(f"MEAN {size} {channels}", found, (given,), np.clip(values, -128, 127).astype(np.int8))
@@ -190,63 +200,71 @@ def lookup(name, count, table):
 
 
 def firmware(cases):
-    """The C and the assembly of a program that runs all cases: their outputs, each with a guard behind it."""
-    head, calls, kernels, assembly = [], [], [], []
-    place, outputs, step = 0, 0, "__attribute__((noinline)) void case_step_"
+    """The C and the assembly of a program that runs all cases: their outputs, each with a guard behind it.
+
+    Odd steps are empty, so that even ones count a kernel alone.
+    """
+    parts, assembly, places = [], [".syntax unified", ".thumb"], np.zeros(2, np.int64)
     for number, case in enumerate(cases):
         kernel, name = case.kernel, f"kernel_{number}"
-        kernels += [f"void {name}({kernel.routine.parameters});", kernel.routine.c.replace(NAME, name)]
         assembly.append(kernel.routine.assembly.replace(NAME, name))
-        head += [f"#include <{header}>" for header in kernel.routine.headers]
-        arguments, copies, edge = [], [], RAM_END
-        for argument in kernel.arguments:
-            if isinstance(argument, Input):
-                at, size = place + sum(-(-each.size // 8) * 8 for each in case.inputs[: argument.place]), case.inputs[
-                    argument.place].size
-                edge -= -(-(size + kernel.over_read) // 8) * 8
-                copies.append(f"  memcpy((int8_t *){edge:#x}, in + {at}, {size});")
-                arguments.append(f"(int8_t *){edge:#x}")
-            elif isinstance(argument, Output):
-                arguments.append(f"out + {outputs}")
-            elif isinstance(argument, Constant):
-                values = np.asarray(argument.values).reshape(-1)
-                arguments.append(f"constants_{number}_{len(arguments)}")
-                kernels.append(f"static const {values.dtype.name}_t {arguments[-1]}[] "
-                               f"__attribute__((aligned(4))) = {{{', '.join(map(str, values.tolist()))}}};")
-            else:
-                arguments.append("(void *)scratch")
-        calls.append(f"""
-{step}{2 * number}(int8_t *out);
-{step}{2 * number}(int8_t *out) {{ {name}({", ".join(arguments)}); }}
-{step}{2 * number + 1}(void);
-{step}{2 * number + 1}(void) {{ __asm__ volatile(""); }}""")
-        size = case.wanted.size
-        calls[-1] += f"""
+        parts += [f"void {name}({kernel.routine.parameters});", kernel.routine.c.replace(NAME, name),
+                  called(number, case, kernel, places)]
+        places += sum(padded(each.size) for each in case.inputs), padded(case.wanted.size + GUARD)
+    headers = dict.fromkeys(header for case in cases for header in case.kernel.routine.headers)
+    calls = "\n".join(f"  case_{number}(in, out);" for number in range(len(cases)))
+    scratch = max(case.kernel.scratch for case in cases) + GUARD
+    text = "\n".join([
+        "#include <stdint.h>", "#include <string.h>", *(f"#include <{header}>" for header in headers),
+        PRELUDE, f"static uint8_t scratch[{scratch}] __attribute__((aligned(8)));", *parts,
+        "void cases(const int8_t *in, int8_t *out);", "void cases(const int8_t *in, int8_t *out) {",
+        calls, "}"])
+    return text, "\n".join([*assembly, ""]), (int(places[0]), int(places[1]))
+
+
+def called(number, case, kernel, places):
+    """The C of a case, whose inputs and output are at `places`; the inputs go to the very end of the RAM."""
+    words, copies, arrays, edge, place = [], [], [], RAM_END, int(places[0])
+    for argument in kernel.arguments:
+        if isinstance(argument, Input):
+            size = case.inputs[argument.place].size
+            edge -= padded(size + kernel.over_read)
+            copies.append(f"  memcpy((int8_t *){edge:#x}, in + {place}, {size});")
+            place += padded(size)
+            words.append(f"(int8_t *){edge:#x}")
+        elif isinstance(argument, Output):
+            words.append(f"out + {places[1]}")
+        elif isinstance(argument, Constant):
+            values = np.asarray(argument.values).reshape(-1)
+            words.append(f"constants_{number}_{len(words)}")
+            arrays.append(f"static const {values.dtype.name}_t {words[-1]}[] __attribute__((aligned(4))) = "
+                          f"{{{', '.join(map(str, values.tolist()))}}};")
+        else:
+            words.append("(void *)scratch")
+    end, size = places[1] + case.wanted.size, case.wanted.size
+    return "\n".join([*arrays, f"""
+__attribute__((noinline)) void case_step_{2 * number}(int8_t *out);
+void case_step_{2 * number}(int8_t *out) {{ kernel_{number}({", ".join(words)}); }}
+__attribute__((noinline)) void case_step_{2 * number + 1}(void);
+void case_step_{2 * number + 1}(void) {{ __asm__ volatile(""); }}
 static void case_{number}(const int8_t *in, int8_t *out) {{
-  memset(out + {outputs}, 0x5A, {size + GUARD});
-  memset(scratch, 0x5A, sizeof scratch);
-{chr(10).join(copies)}
+  memset(out + {places[1]}, 0x5A, {size + GUARD});
+  memset(scratch, 0x5A, sizeof scratch);""", *copies, f"""\
   case_step_{2 * number}(out);
   case_step_{2 * number + 1}();
   for (unsigned i = {kernel.scratch}u; i < {kernel.scratch + GUARD}u; i++) {{
-    out[{outputs + size}] = (int8_t)(scratch[i] == 0x5A ? out[{outputs + size}] : 0);
+    out[{end}] = (int8_t)(scratch[i] == 0x5A ? out[{end}] : 0);
   }}
-}}"""
-        place += sum(-(-each.size // 8) * 8 for each in case.inputs)
-        outputs += -(-(size + GUARD) // 8) * 8
-    scratch = max(case.kernel.scratch for case in cases) + GUARD
-    main = "\n".join(f"  case_{number}(in, out);" for number in range(len(cases)))
-    text = "\n".join([
-        *dict.fromkeys(head), "#include <stdint.h>\n#include <string.h>", PRELUDE,
-        f"static uint8_t scratch[{scratch}] __attribute__((aligned(8)));", *kernels, *calls,
-        f"void cases(const void *from, void *to);\nvoid cases(const void *from, void *to) {{\n"
-        f"  const int8_t *in = from;\n  int8_t *out = to;\n{main}\n}}"])
-    return text, ".syntax unified\n.thumb\n" + "\n".join(assembly), (place, outputs)
+}}"""])
+
+
+def padded(size):
+    return -(-size // 8) * 8
 
 
 def laid(values):
     flat = np.asarray(values, np.int8).reshape(-1)
-    return np.pad(flat, (0, -flat.size % 8)).tobytes()
+    return np.pad(flat, (0, padded(flat.size) - flat.size)).tobytes()
 
 
 def ran(work, cases, counting="none"):
@@ -264,61 +282,115 @@ def ran(work, cases, counting="none"):
         wanted = np.concatenate([case.wanted.reshape(-1), np.full(GUARD, 0x5A, np.int8)])
         bad = np.nonzero(found[: wanted.size] != wanted)[0]
         if bad.size:
-            wrong.append((case.name, bad.size, bad[:6].tolist(), found[bad[:6]].tolist(), wanted[bad[:6]].tolist()))
-        found = found[-(-wanted.size // 8) * 8 :]
+            wrong.append((case.name, bad.size, *(each[bad[:6]].tolist() for each in (found, wanted))))
+        found = found[padded(wanted.size) :]
     steps = emulated.counts.steps if emulated.counts else ()
     return wrong, [each.instructions for each in steps[::2]]  # every other one is what checks the guards
 
 
 @pytest.fixture
-def wrong(tmp_path):
-    """What comes out wrong of cases on the board."""
-    if subprocess.run(["sh", "-c", "command -v qemu-system-arm arm-none-eabi-gcc"], check=False,
-                      capture_output=True).returncode:
+def board(tmp_path):
+    """Runs cases on the board: what comes out wrong, and the instructions of each."""
+    if not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")):
         pytest.skip("no emulator or no cross compiler")
-    return lambda cases: ran(tmp_path, cases)[0]
+    return lambda cases, counting="none": ran(tmp_path, cases, counting)
+
+
+@pytest.fixture
+def wrong(board):
+    """What comes out wrong of cases on the board."""
+    return lambda cases: board(cases)[0]
+
+
+def depthwise(size, channels, taps=(3, 3), stride=1, **more):
+    return conv(size, channels, channels, taps, stride, depthwise=True, **more)
 
 
 def test_products_of_many_shapes(wrong):
     assert not wrong([
-        dense(1, 64, 12), dense(1, 640, 128, RELU), dense(1, 8, 128, RELU), dense(3, 20, 7), dense(2, 33, 5, RELU),
-        dense(1, 300, 10), dense(5, 600, 6, RELU), dense(1, 16, 1), dense(4, 1, 3), dense(2, 4, 4, RELU, zero=-100),
-        dense(3, 12, 9, RELU6, scale=0.1), dense(1, 24, 16, scale=0.01)])
+        dense(1, 64, 12), dense(1, 640, 128, RELU), dense(1, 8, 128, RELU), dense(1, 300, 10),
+        dense(1, 16, 1), dense(1, 24, 16, scale=0.01), dense(1, 33, 13), dense(1, 130, 7),
+        dense(3, 20, 7), dense(2, 33, 5, RELU), dense(5, 600, 6, RELU), dense(4, 1, 3),
+        dense(2, 4, 4, RELU, zero=-100), dense(3, 12, 9, RELU6, scale=0.1), dense(2, 700, 4)])
 
 
 def test_convolutions_of_many_shapes(wrong):
     assert not wrong([
         conv((5, 7), 8, 16), conv((4, 4), 24, 6, stride=2), conv((5, 5), 512, 4, stride=2, activation=NONE),
-        conv((9, 10), 16, 8, (3, 3)), conv((9, 10), 16, 8, (3, 3), padding="VALID"), conv((7, 7), 3, 8, (3, 3), 2),
-        conv((12, 12), 3, 5, (3, 3), 2, activation=NONE), conv((49, 10), 1, 16, (10, 4), 2),
-        conv((8, 8), 64, 8, (3, 3)), conv((6, 9), 130, 4, (3, 3)), conv((6, 6), 64, 4, (5, 5), activation=NONE),
-        conv((12, 12), 3, 8, (7, 7), 2), conv((20, 1), 8, 8, (3, 1)), conv((1, 20), 5, 8, (1, 5)),
-        conv((9, 9), 6, 4, (2, 2), (2, 1)), conv((3, 3), 4, 4, (5, 5)), conv((2, 2), 4, 4, (3, 3), zero=-90),
+        conv((9, 10), 16, 8, (3, 3)), conv((9, 10), 16, 8, (3, 3), padding="VALID"),
+        conv((7, 7), 3, 8, (3, 3), 2), conv((12, 12), 3, 5, (3, 3), 2, activation=NONE),
+        conv((49, 10), 1, 16, (10, 4), 2), conv((8, 8), 64, 8, (3, 3)), conv((6, 9), 130, 4, (3, 3)),
+        conv((6, 6), 64, 4, (5, 5), activation=NONE), conv((12, 12), 3, 8, (7, 7), 2),
+        conv((20, 1), 8, 8, (3, 1)), conv((1, 20), 5, 8, (1, 5)), conv((9, 9), 6, 4, (2, 2), (2, 1)),
+        conv((3, 3), 4, 4, (5, 5)), conv((2, 2), 4, 4, (3, 3), zero=-90),
         conv((6, 6), 2, 4, (4, 4), padding="VALID", activation=RELU6, scale=0.1),
         conv((7, 7), 1, 12, (3, 3), depthwise=True)])
 
 
-def test_depthwise_of_many_shapes(wrong):
-    def depthwise(size, channels, taps=(3, 3), stride=1, **more):
-        return conv(size, channels, channels, taps, stride, depthwise=True, **more)
+def test_borders_of_deep_images_are_pointed_at(wrong):
+    cases = [conv((6, 10), 256, 4, (3, 3), 2), conv((6, 9), 256, 4, (3, 3)), conv((3, 4), 160, 5, (5, 3)),
+             conv((5, 3), 256, 4, (3, 3), activation=NONE)]
+    assert [case.kernel.scratch for case in cases] == [256, 256, 160, 256]
+    assert not wrong([*cases, conv((2, 2), 512, 4, (3, 3))])
 
+
+def test_depthwise_of_many_shapes(wrong):
     assert not wrong([
-        depthwise((25, 5), 8), depthwise((5, 25), 8), depthwise((6, 6), 8, activation=NONE), depthwise((3, 3), 16),
-        depthwise((7, 5), 8, stride=2), depthwise((12, 12), 4, stride=2), depthwise((13, 9), 4, padding="VALID"),
-        depthwise((1, 1), 4), depthwise((2, 2), 4, stride=2), depthwise((20, 22), 4, activation=RELU6, scale=0.1),
+        depthwise((25, 5), 8), depthwise((5, 25), 8), depthwise((6, 6), 8, activation=NONE),
+        depthwise((3, 3), 16), depthwise((7, 5), 8, stride=2), depthwise((12, 12), 4, stride=2),
+        depthwise((13, 9), 4, padding="VALID"), depthwise((1, 1), 4), depthwise((2, 2), 4, stride=2),
+        depthwise((10, 1), 8), depthwise((1, 10), 8), depthwise((5, 5), 4, zero=-80),
+        depthwise((20, 22), 4, activation=RELU6, scale=0.1),
         depthwise((9, 9), 4, stride=2, padding="VALID", activation=NONE), depthwise((10, 11), 4, (1, 3)),
         depthwise((10, 11), 4, (3, 1)), depthwise((8, 8), 4, (2, 2), 2), depthwise((11, 7), 4, (4, 4)),
-        depthwise((11, 17), 4, (3, 3), (2, 1)), depthwise((16, 16), 4, (3, 2), 3), depthwise((5, 5), 4, zero=-80),
-        depthwise((10, 1), 8), depthwise((1, 10), 8), depthwise((5, 8), 3), depthwise((9, 9), 12, (5, 5), 2), depthwise((8, 7), 9, dilation=2, activation=NONE),
-        depthwise((10, 10), 17, (7, 7), padding="VALID", zero=-70), depthwise((12, 9), 4, dilation=3, padding="VALID"),
-        depthwise((5, 8), 8, scale=0.002, activation=NONE), depthwise((5, 5), 10, (1, 6), scale=0.01)])
+        depthwise((11, 17), 4, (3, 3), (2, 1)), depthwise((16, 16), 4, (3, 2), 3)])
 
 
-def test_elementwise_operators_and_pools(wrong):
+def test_depthwise_that_no_strip_suits(wrong):
+    cases = [depthwise((5, 8), 3), depthwise((9, 9), 12, (5, 5), 2),
+             depthwise((5, 5), 10, (1, 6), scale=0.01), depthwise((8, 7), 9, dilation=2, activation=NONE),
+             depthwise((12, 9), 4, dilation=3, padding="VALID"),
+             depthwise((10, 10), 17, (7, 7), padding="VALID", zero=-70),
+             depthwise((5, 8), 8, scale=0.002, activation=NONE)]
+    assert all("arm_mve.h" in case.kernel.routine.headers for case in cases)
+    assert not wrong(cases)
+
+
+def test_sums_of_tensors(wrong):
     assert not wrong([
-        addition(64), addition(37, activation=RELU), addition(5, (0.05, 0.05, 0.05)), addition(29, name="SUB"),
-        addition(80, (0.02, 0.2, 0.3), (-128, -128, -128), RELU), addition(16, (0.1, 0.1, 0.04), activation=RELU6),
-        pool((5, 5), 8, (5, 5), padding="VALID"), pool((7, 6), 12, (3, 3), 2), pool((17, 17), 9, (17, 17), padding="VALID"),
-        pool((4, 4), 20, (2, 2), 2, name="MAX_POOL_2D", padding="VALID", activation=RELU), pool((5, 5), 3, (3, 3), name="MAX_POOL_2D"),
-        mean((5, 7), 12), mean((20, 20), 6),
+        addition(64), addition(37, activation=RELU), addition(5, (0.05, 0.05, 0.05)),
+        addition(29, name="SUB"), addition(31, (0.05, 0.05, 0.05), name="SUB"),
+        addition(80, (0.02, 0.2, 0.3), (-128, -128, -128), RELU),
+        addition(16, (0.1, 0.1, 0.04), activation=RELU6)])
+
+
+def test_sums_without_proved_constants_repeat_the_steps_of_tflm():
+    assert fitted(addition(8).operation) is None
+    found = fitted(addition(8, (0.05, 0.05, 0.05)).operation)
+    assert (found.first, found.second, found.n) == (65536, 65536, 16)
+
+
+def test_pools_and_tables(wrong):
+    valid = {"padding": "VALID"}
+    assert not wrong([
+        pool((5, 5), 8, (5, 5), **valid), pool((7, 6), 12, (3, 3), 2), pool((17, 17), 9, (17, 17), **valid),
+        pool((4, 4), 20, (2, 2), 2, name="MAX_POOL_2D", activation=RELU, **valid),
+        pool((5, 5), 3, (3, 3), name="MAX_POOL_2D"), mean((5, 7), 12), mean((20, 20), 6),
         lookup("LOGISTIC", 100, sigmoid), lookup("HARD_SWISH", 33, hard_swish), lookup("RELU", 16, relu)])
+
+
+def test_instructions_of_common_layers(board):
+    cases = [conv((25, 5), 64, 64), depthwise((25, 5), 64), depthwise((12, 12), 32, stride=2),
+             conv((8, 8), 64, 64, (3, 3)), dense(1, 128, 128, RELU), addition(4096, (0.05, 0.05, 0.05))]
+    wrong, counts = board(cases, "instructions")
+    assert not wrong
+    assert [found <= most for found, most in zip(counts, INSTRUCTIONS, strict=True)] == [True] * 6, counts
+
+
+@pytest.mark.parametrize("case", [
+    operation("ADD", [tensor((1, 8)), tensor((8,))], tensor((1, 8)), fusedActivationFunction=NONE),
+    operation("AVERAGE_POOL_2D", [tensor((1, 2, 2, 4))], tensor((1, 1, 1, 4), 0.1)),
+    operation("QUANTIZE", [tensor((1, 8))], tensor((1, 8), dtype="INT16")),
+    operation("CONV_2D", [tensor((1, 2, 2, 4), dtype="INT16"), tensor((4, 1, 1, 4))], tensor((1, 2, 2, 4)))])
+def test_others_are_left_to_other_providers(case):
+    assert MVE[case.name](case) is None

@@ -467,4 +467,4 @@ def test_a_pipeline_without_gates_ends_with_2(edgeq, project):
     (project / "pipeline.yaml").write_text(text.partition("gates:")[0] + "gates: []\n", encoding="utf-8")
     ended = edgeq("build")
     assert ended.returncode == 2
-    assert ended.stderr.count("no gate judges it") == 4
+    assert ended.stderr.count("no gate judges it") == 5

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware
+from emulated import INPUT_BYTES, MODEL, SAMPLES, WANTED, firmware, harmful
 
 from edgeq.emulation.boards import BOARDS
 from edgeq.emulation.frames import Frame, Unframer, decoded, encoded
@@ -24,7 +24,7 @@ from edgeq.emulation.serial_link import Link, Patience
 from edgeq.emulation.serial_port import Descriptor, Line, opened
 from edgeq.errors import ConfigError, ToolError
 
-QUICK = Patience(repeat_s=0.05, reply_s=4.0, run_s=4.0)
+QUICK = Patience(repeat_s=0.05, reply_s=15.0, run_s=15.0)
 DIGEST = bytes(range(8))
 
 
@@ -227,15 +227,15 @@ def test_a_device_that_resets_again_and_again_is_given_up(started: Callable[...,
 def test_a_fault_on_the_device_names_the_function(
     started: Callable[..., Device], built: Callable[..., Path],
 ) -> None:
-    link = Link(started(FAULT="1").line, QUICK, built("mps2-an386", FAULT="1"))
+    link = Link(started().line, QUICK, built("mps2-an386"))
     with pytest.raises(ToolError, match=r"faulted on the device: .*memory that is not there in demo_step_2"):
-        link.infer(SAMPLES[0].tobytes())
+        link.infer(harmful("FALT"))
 
 
 def test_a_device_that_never_ends_is_given_up(started: Callable[..., Device]) -> None:
-    link = Link(started(HANG="1").line, Patience(repeat_s=0.1, reply_s=2, run_s=0.5))
+    link = Link(started().line, Patience(repeat_s=0.1, reply_s=2, run_s=0.5))
     with pytest.raises(ToolError, match=r"did not answer to run, sent 4 times in 0\.5 s"):
-        link.infer(SAMPLES[0].tobytes())
+        link.infer(harmful("HANG"))
 
 
 def test_a_device_that_is_silent_is_given_up() -> None:

@@ -46,4 +46,5 @@ def told(values: Sequence[int], elf: Path | None) -> tuple[str, str]:
         return cause or "the stack overflowed", f"give it a larger stack; registers: {listed}"
     place = (elf and function_at(elf, registers["pc"])) or f"{registers['pc']:#010x}"
     caller = elf and function_at(elf, registers["lr"] & ~1)
-    return f"{cause or 'a fault'} in {place}" + (f", called from {caller}" if caller else ""), f"registers: {listed}"
+    called = f", called from {caller}" if caller else ""
+    return f"{cause or 'a fault'} in {place}{called}", f"registers: {listed}"

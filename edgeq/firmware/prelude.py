@@ -19,7 +19,7 @@ static inline int32_t eq_rounding_shift(int32_t a, int32_t exponent) {
   return (a >> exponent) + ((a & mask) > threshold ? 1 : 0);
 }
 
-/* The same for 1 <= exponent <= 30 and |a| < 2^30, in fewer instructions. */
+/* The same for 1 <= exponent <= 30 and |a| <= 2^30, in fewer instructions. */
 static inline int32_t eq_rounding_shift_short(int32_t a, int32_t exponent) {
   return (a + ((int32_t)1 << (exponent - 1)) - (a < 0 ? 1 : 0)) >> exponent;
 }

@@ -41,11 +41,21 @@ class Window:
 
 @dataclass(frozen=True)
 class Build:
-    """How the library is compiled: with the DSP extension, with Helium; `recent` from release 4.1 on."""
+    """How the library is compiled: with the DSP extension, with Helium; `recent` from release 4.1 on.
+
+    From then on its dense layers for Helium want sums of the weights: `folded` where these shall have the
+    input's offset and the bias in them.
+    """
 
     dsp: bool
     mve: bool
     recent: bool
+    folded: bool = False
+
+    @property
+    def summed(self) -> bool:
+        """Whether dense layers want sums of the weights."""
+        return self.recent and self.mve
 
     def convolution(self, window: Window) -> int:
         """For arm_convolve_wrapper_s8: columns of the image, four of int8 for Helium, else two of int16."""

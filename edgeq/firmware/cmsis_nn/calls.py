@@ -14,7 +14,7 @@ from edgeq.firmware.kernel import Kernel, Operation, Routine
 from edgeq.firmware.portable.text import Lines, function, indented
 
 HEADERS = ("arm_nnfunctions.h",)
-WIDEST = 100  # characters of a line of arguments
+WIDEST = 100  # characters of a line
 
 Value = int | str | Mapping[str, "Value"]
 
@@ -23,20 +23,23 @@ Value = int | str | Mapping[str, "Value"]
 class Call:
     """A function of the library, and what makes a kernel of it for a build; None for what it cannot do.
 
-    `helium` is whether its code for Helium can be used: GCC 12 breaks down over that of softmax.
+    It takes so many `parameters`; `helium` is whether its code for Helium can be used: GCC 12 breaks down
+    over that of softmax.
     """
 
     function: str
+    parameters: int
     generator: Callable[[Build, Operation], Kernel | None]
     helium: bool = True
 
 
-def structure(kind: str, name: str, **fields: Value) -> str:
+def structure(kind: str, name: str, **fields: Value) -> Lines:
     """C of a constant `cmsis_nn_{kind}` called `name`, whose other fields are zero."""
-    return f"const cmsis_nn_{kind} {name} = {_literal(fields)};"
+    literals = [f".{field} = {_literal(value)}," for field, value in fields.items()]
+    return _wrapped(f"const cmsis_nn_{kind} {name} = {{", literals, "};")
 
 
-def dims(name: str, shape: Iterable[int]) -> str:
+def dims(name: str, shape: Iterable[int]) -> Lines:
     """C of the dimensions n, h, w, c."""
     return structure("dims", name, **dict(zip("nhwc", shape, strict=True)))
 
@@ -57,21 +60,14 @@ def clamp(operation: Operation) -> dict[str, Value]:
     return {"min": low, "max": high}
 
 
-def context(scratch: int) -> str:
+def context(scratch: int) -> Lines:
     """C of the context that tells of `scratch` bytes."""
     return structure("context", "context", buf="scratch", size=scratch)
 
 
 def called(name: str, *arguments: int | str) -> Lines:
     """C that calls a function of the library and leaves its status alone: shapes were seen to before."""
-    lines, line = [], f"(void){name}("
-    for argument in arguments:
-        if len(line) + len(str(argument)) > WIDEST:
-            lines.append(line.rstrip())
-            line = ""
-        line += f"{argument}, "
-    first, *others = [*lines, f"{line.removesuffix(', ')});"]
-    return [first, *indented(indented(others))]
+    return _wrapped(f"(void){name}(", [f"{argument}," for argument in arguments], ");")
 
 
 def zero_points(operation: Operation) -> dict[str, Value]:
@@ -89,6 +85,18 @@ def routine(stem: str, what: str, parameters: str, body: Lines) -> Routine:
 def in_int8(operation: Operation) -> bool:
     """Whether its first input and its first output are int8."""
     return operation.source.dtype == operation.sink.dtype == "INT8"
+
+
+def _wrapped(begin: str, words: Iterable[str], end: str) -> Lines:
+    """A statement of `words`, each with its comma, in lines that are not too long."""
+    lines, line = [], begin
+    for word in words:
+        if len(line) + len(word) > WIDEST:
+            lines.append(line.rstrip())
+            line = ""
+        line += f"{word} "
+    first, *others = [*lines, f"{line.removesuffix(', ')}{end}"]
+    return [first, *indented(indented(others))]
 
 
 def _literal(value: Value) -> str:

@@ -62,11 +62,8 @@ def depthwise(build: Build, operation: Operation) -> Kernel | None:
 
 
 def dense(build: Build, operation: Operation) -> Kernel | None:
-    """FULLY_CONNECTED with one scale for all weights.
-
-    From 4.1 on the library wants sums of the weights for Helium, and each release wants other ones.
-    """
-    if not in_int8(operation) or (build.recent and build.mve):
+    """FULLY_CONNECTED with one scale for all weights."""
+    if not in_int8(operation):
         return None
     weights = weights_of(operation, 1)
     outputs, inputs = weights.shape
@@ -76,15 +73,15 @@ def dense(build: Build, operation: Operation) -> Kernel | None:
     layer = Layer(operation, weights, complete=True)
     mantissas, shifts = shared_factors(layer)
     factor = {"multiplier": int(mantissas[0]), "shift": int(shifts[0])}
-    body = [context(0),
-            structure("fc_params", "parameters", **zero_points(operation), activation=clamp(operation)),
-            structure("per_tensor_quant_params", "factors", **factor),
-            dims("input", (rows, 1, 1, inputs)), dims("filter", (inputs, 1, 1, outputs)),
-            dims("each", (1, 1, 1, outputs)), dims("output", (rows, 1, 1, outputs)),
+    body = [*structure("context", "context", buf="(void *)(uintptr_t)sums", size=4 * outputs),
+            *structure("fc_params", "parameters", **zero_points(operation), activation=clamp(operation)),
+            *structure("per_tensor_quant_params", "factors", **factor),
+            *dims("input", (rows, 1, 1, inputs)), *dims("filter", (inputs, 1, 1, outputs)),
+            *dims("each", (1, 1, 1, outputs)), *dims("output", (rows, 1, 1, outputs)),
             *called("arm_fully_connected_s8", *ARGUMENTS)]
     made = routine("cmsis_dense", f"Dense layer: {rows} x {inputs} -> {rows} x {outputs}.",
-                   f"{ENDS}, void *scratch", body)
-    return Kernel(made, (Input(), Output(), Constant("weights", weights), _bias(layer), Scratch()))
+                   f"{ENDS}, const int32_t *sums", body)
+    return Kernel(made, (Input(), Output(), Constant("weights", weights), _bias(layer), _sums(build, layer)))
 
 
 def _window(operation: Operation, kernel: tuple[int, ...]) -> Window:
@@ -104,7 +101,7 @@ def _kernel(
         f"{prefix}conv_params", "parameters", **zero_points(operation), **multiplier,
         stride=tile(window.stride), padding=tile(window.padding), dilation=tile(window.dilation),
         activation=clamp(operation))
-    body = [context(scratch), parameters, FACTORS, *_dims(operation, window, channels),
+    body = [*context(scratch), *parameters, *FACTORS, *_dims(operation, window, channels),
             *called(f"arm_{name}_wrapper_s8", *ARGUMENTS)]
     layer = Layer(operation, np.moveaxis(weights[0], 2, 0) if multiplier else weights, complete=False)
     mantissas, shifts = (Constant(stem, each.astype(np.int32)) for stem, each in
@@ -116,13 +113,22 @@ def _kernel(
 
 def _dims(operation: Operation, window: Window, channels: int) -> Lines:
     depth = window.depth if operation.name == "CONV_2D" else channels
-    return [dims("input", operation.source.shape), dims("filter", (channels, *window.kernel, depth)),
-            dims("each", (1, 1, 1, channels)), dims("output", operation.sink.shape)]
+    return [*dims("input", operation.source.shape), *dims("filter", (channels, *window.kernel, depth)),
+            *dims("each", (1, 1, 1, channels)), *dims("output", operation.sink.shape)]
 
 
 def _bias(layer: Layer) -> Constant:
     """The biases; zeros where there are none, since some of its functions add to the address."""
     return Constant("bias", layer.bias.astype(np.int32))
+
+
+def _sums(build: Build, layer: Layer) -> Constant:
+    """What the library wants to know of each row of weights; where that is nothing, the biases stand in."""
+    if not build.summed:
+        return _bias(layer)
+    sums = layer.weights.astype(np.int64).sum(axis=1)
+    values = sums * layer.offset + layer.bias if build.folded else sums
+    return Constant("sums", values.astype(np.int32))
 
 
 def _what(operation: Operation, window: Window) -> str:

@@ -24,11 +24,11 @@ def _pool(operation: Operation, name: str, scratch: int) -> Kernel | None:
         return None
     taps = operation.option("filterHeight"), operation.option("filterWidth")
     high, wide = axes(operation, taps)
-    body = [context(scratch),
-            structure("pool_params", "parameters", stride=tile((high.stride, wide.stride)),
-                      padding=tile((high.padding, wide.padding)), activation=clamp(operation)),
-            dims("input", operation.source.shape), dims("filter", (1, *taps, 1)),
-            dims("output", operation.sink.shape),
+    body = [*context(scratch),
+            *structure("pool_params", "parameters", stride=tile((high.stride, wide.stride)),
+                       padding=tile((high.padding, wide.padding)), activation=clamp(operation)),
+            *dims("input", operation.source.shape), *dims("filter", (1, *taps, 1)),
+            *dims("output", operation.sink.shape),
             *called(f"arm_{name}_s8", "&context", "&parameters", "&input", "x", "&filter", "&output", "y")]
     kind = "Average" if name == "avgpool" else "Maximum"
     what = (f"{kind} of {taps[0]}x{taps[1]}, stride {high.stride}x{wide.stride}: "

@@ -23,6 +23,7 @@ FOLDERS = ("cmsis_nn/Include", "cmsis_core/Include")
 LICENCES = ("LICENSE.txt", "LICENSE", "BAKENN_PROVENANCE.md")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 CALLED = re.compile(r"\b(arm_\w+)\s*\(")
+DECLARED = re.compile(r"\b(arm_\w+)\s*\(([^()]*)\)\s*;")
 DEFINED = re.compile(r"^(?!static|__STATIC)[a-z_][\w *]*?\b(arm_\w+)\s*\([^;{]*\)\s*\{", re.MULTILINE)
 
 
@@ -43,6 +44,20 @@ class Copy:
     def functions(self) -> Mapping[str, str]:
         """The file of every function that is not static."""
         return {name: file for file, text in self.texts.items() for name in DEFINED.findall(text)}
+
+    @cached_property
+    def parameters(self) -> Mapping[str, int]:
+        """How many parameters each function takes that a header declares."""
+        paths = sorted((self.root / "Include").rglob("*.h"))
+        headers = "".join(COMMENT.sub("", _read(path)) for path in paths)
+        return {name: taken.count(",") + 1 for name, taken in DECLARED.findall(headers)}
+
+    def require(self, function: str, parameters: int) -> None:
+        """Raise ToolError where `function` takes another number of parameters."""
+        if (taken := self.parameters.get(function)) != parameters:
+            raise ToolError(
+                f"{function} of the CMSIS-NN in {self.root} has {taken} parameters, not {parameters}",
+                f"set {VARIABLE} to a release from 4.0 to 7.0, or build with kernels: auto")
 
     @property
     def recent(self) -> bool:

@@ -141,6 +141,6 @@ def _driver(layer: Layer, rows: Rows, steps: int) -> str:
     gathered = patched if h < kh or w < kw else WITHIN.format(direct=direct, patched=patched, **values)
     if _all_inside(window):
         gathered = direct
-    patch = "" if _all_inside(window) else PATCH.format(**values)
-    threes = (THREES if rows.threes else ALL_APART).format(**values)
-    return DRIVER.format(patch=patch, apart=APART.format(gathered=gathered, **values), threes=threes, **values)
+    return DRIVER.format(patch="" if _all_inside(window) else PATCH.format(**values),
+                         apart=APART.format(gathered=gathered, **values),
+                         threes=(THREES if rows.threes else ALL_APART).format(**values), **values)

@@ -69,9 +69,10 @@ class _Shape:
     @property
     def taken(self) -> bool:
         window = self.window
-        return (window.kernel == (3, 3) and window.strides in {(1, 1), (2, 2)} and max(window.pads) <= 1
-                and window.channels == self.layer.outputs and window.channels % CHANNELS == 0
-                and window.channels * 4 <= IMMEDIATE and 4 * self.plane + 64 <= IMMEDIATE)
+        known = (window.kernel == (3, 3) and window.strides in {(1, 1), (2, 2)} and max(window.pads) <= 1
+                 and window.dilations == (1, 1) and window.channels == self.layer.outputs)
+        return (known and window.channels % CHANNELS == 0 and window.channels * 4 <= IMMEDIATE
+                and 4 * self.plane + 64 <= IMMEDIATE)
 
     @property
     def steps(self) -> int:

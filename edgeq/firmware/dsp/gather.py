@@ -100,7 +100,7 @@ class Rows:
         yield "pop {r4-r11, pc}"
 
     def _all(self, word: tuple[str, ...], on: list[str], last: str, name: str) -> Iterator[str]:
-        """All rows: r0 moves `on` from each to the next; `last` takes a row's last byte; `name` is its own."""
+        """All rows: r0 moves `on` from each to the next, `last` takes a row's last byte."""
         if self.count * self.words * len(word) <= 5 * LOOP_FREE:
             for row in range(self.count):
                 yield from word * self.words

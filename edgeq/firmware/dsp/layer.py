@@ -21,7 +21,7 @@ SAME = 0  # of schema.fbs: Padding
 
 @dataclass(frozen=True)
 class Window:
-    """What a convolution slides over: (rows, columns) of its input, output, kernel and strides, and its pads.
+    """What a convolution slides over: (rows, columns) of its input, output, kernel, and so on.
 
     `channels` are the input's; `pads` how many rows above and columns left of the input it begins.
     """
@@ -32,6 +32,7 @@ class Window:
     strides: tuple[int, int]
     pads: tuple[int, int]
     channels: int
+    dilations: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,9 @@ def plain_int8(operation: Operation) -> bool:
     """Whether input, output and weights are int8, the weights symmetric, and weights and bias constants."""
     constants = [tensor for tensor in operation.inputs[1:] if tensor is not None]
     kinds = [tensor.dtype for tensor in (operation.source, operation.sink, *constants)]
-    return (kinds[:3] == ["INT8"] * 3 and set(kinds[3:]) <= {"INT32"}
-            and all(tensor.constant for tensor in constants) and not operation.input(1).grid.zero_points.any())
+    constant = all(tensor.constant for tensor in constants)
+    return (constant and kinds[:3] == ["INT8"] * 3 and set(kinds[3:]) <= {"INT32"}
+            and not operation.input(1).grid.zero_points.any())
 
 
 def layer(operation: Operation, weights: Integers) -> Layer | None:
@@ -76,18 +78,19 @@ def layer(operation: Operation, weights: Integers) -> Layer | None:
 
 
 def window(operation: Operation) -> Window | None:
-    """The geometry of a convolution of one image; None for others, and where it is dilated."""
+    """The geometry of a convolution of one image; None of more."""
     option = operation.option
     (batch, *source, channels), (_, *sink, _) = operation.source.shape, operation.sink.shape
-    strides = int(option("strideH")), int(option("strideW"))
-    if batch != 1 or int(option("dilationHFactor")) != 1 or int(option("dilationWFactor")) != 1:
+    if batch != 1:
         return None
-    kernel = operation.input(1).shape[1:3]
+    kernel, strides = operation.input(1).shape[1:3], (int(option("strideH")), int(option("strideW")))
+    dilations = int(option("dilationHFactor")), int(option("dilationWFactor"))
+    reaches = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
     pads = [0, 0] if int(option("padding")) != SAME else [
-        max((after - 1) * stride + size - before, 0) // 2
-        for before, after, stride, size in zip(source, sink, strides, kernel, strict=True)]
+        max((after - 1) * stride + reach - before, 0) // 2
+        for before, after, stride, reach in zip(source, sink, strides, reaches, strict=True)]
     return Window((source[0], source[1]), (sink[0], sink[1]), (kernel[0], kernel[1]), strides,
-                  (pads[0], pads[1]), channels)
+                  (pads[0], pads[1]), channels, dilations)
 
 
 def weights_of(operation: Operation) -> Array:

@@ -54,7 +54,7 @@ def _instructions(product: Product, pixels: int) -> Iterator[str]:
 
 
 def _back(product: Product, pixels: int) -> Iterator[str]:
-    """After all whole blocks one more, of the last pixels: the count is zero then, and below it after that."""
+    """After all whole blocks one more, of the last pixels: the count is zero then, and after that below."""
     done = label("e")
     yield f"bmi {done}"
     yield from added("r0", -pixels * product.layer.outputs, "r1")

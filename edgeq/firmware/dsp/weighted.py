@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from edgeq.firmware.dsp.convolution import convolution
 from edgeq.firmware.dsp.dense import dense, takes
 from edgeq.firmware.dsp.depthwise import depthwise
-from edgeq.firmware.dsp.convolution import convolution
 from edgeq.firmware.dsp.layer import layer, plain_int8, weights_of, window
 from edgeq.firmware.dsp.pointwise import pointwise
 from edgeq.firmware.dsp.product import PIXELS
+from edgeq.firmware.dsp.taps import taps
 from edgeq.firmware.kernel import Kernel, Operation
 
 
 def conv_2d(operation: Operation) -> Kernel | None:
     """CONV_2D of int8, one group, not dilated; None for others."""
     seen = window(operation) if plain_int8(operation) else None
-    weights = weights_of(operation) if seen else None
-    if seen is None or weights is None or weights.shape[3] != seen.channels:
+    if seen is None or seen.dilations != (1, 1):
+        return None
+    weights = weights_of(operation)
+    if weights.shape[3] != seen.channels:
         return None
     made = layer(operation, weights.reshape(len(weights), -1))
     if made is None:
@@ -37,7 +40,9 @@ def depthwise_conv_2d(operation: Operation) -> Kernel | None:
     made = layer(operation, weights.reshape(-1, weights.shape[3]).T)
     if made is None:
         return None
-    return convolution(made, seen) if seen.channels == 1 else depthwise(made, seen)
+    if seen.channels == 1:
+        return convolution(made, seen) if seen.dilations == (1, 1) else None
+    return depthwise(made, seen) or taps(made, seen)
 
 
 def fully_connected(operation: Operation) -> Kernel | None:

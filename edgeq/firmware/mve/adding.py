@@ -174,8 +174,10 @@ def _text(count: int, found: Addition) -> Iterator[str]:
 
 def _eight(found: Addition) -> Iterator[str]:
     """Elements 0 to 3 by q0, 4 to 7 by q1, then all of them in the even bytes of q0."""
-    yield from ("vldrb.s32 q1, [r0, #4]", "vldrb.s32 q0, [r0], #8", "vmlas.s32 q0, q3, r6", "vmlas.s32 q1, q3, r6",
-                "vldrb.s32 q2, [r1], #4", "vmla.s32 q0, q2, r5", "vldrb.s32 q2, [r1], #4", "vmla.s32 q1, q2, r5")
+    yield from ("vldrb.s32 q1, [r0, #4]", "vldrb.s32 q0, [r0], #8",
+                "vmlas.s32 q0, q3, r6", "vmlas.s32 q1, q3, r6",
+                "vldrb.s32 q2, [r1], #4", "vmla.s32 q0, q2, r5",
+                "vldrb.s32 q2, [r1], #4", "vmla.s32 q1, q2, r5")
     narrow = min(found.n, NARROWEST)
     if found.n > narrow:
         yield from (f"vshr.s32 q0, q0, #{found.n - narrow}", f"vshr.s32 q1, q1, #{found.n - narrow}")

@@ -31,7 +31,8 @@ def by_channels(operation: Operation) -> Kernel | None:
     weights = np.pad(found.weights.reshape(channels, -1).T, ((0, 0), (0, missing))).astype(np.int8)
     routine = Routine(f"depthwise_{taps[0]}x{taps[1]}", PARAMETERS, _text(axes, dilations, found),
                       headers=("arm_mve.h",))
-    return Kernel(routine, (Input(), Output(), Constant("weights", weights), Constant("rows", _rows(found, missing))))
+    rows = Constant("rows", _rows(found, missing))
+    return Kernel(routine, (Input(), Output(), Constant("weights", weights), rows))
 
 
 def _rows(found: Layer, missing: int) -> Array:
@@ -65,7 +66,8 @@ void @NAME@({PARAMETERS}) {{
 {_inside("y", "line", down, dilations[0])}\
     for (int32_t column = 0; column < {across.outputs}; column++) {{
 {_inside("x", "column", across, dilations[1])}\
-      const int8_t *corner = in + (y0 + y_first * {dilations[0]}) * {row} + (x0 + x_first * {dilations[1]}) * {channels};
+      const int32_t corner_y = y0 + y_first * {dilations[0]};
+      const int8_t *corner = in + corner_y * {row} + (x0 + x_first * {dilations[1]}) * {channels};
       const int32_t *block = rows;
       for (int32_t c = 0; c < {channels}; c += {LANES}) {{
         const mve_pred16_t some = vctp16q((uint32_t)({channels} - c));

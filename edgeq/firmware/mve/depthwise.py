@@ -44,8 +44,8 @@ def _strip(axes: tuple[Axis, Axis], found: Layer, form: Form, *, across: bool) -
     rows = (down, along.size * channels, along.outputs * channels)
     columns = (along, channels, channels)
     inner, outer = (columns, rows) if across else (rows, columns)
-    return Strip(inner[0], outer[0], (inner[1], outer[1]), (inner[2], outer[2]), channels, found.border, across,
-                 form)
+    return Strip(inner[0], outer[0], (inner[1], outer[1]), (inner[2], outer[2]), channels, found.border,
+                 across, form)
 
 
 def _kernel(strip: Strip, found: Layer, constants: Requantization) -> Kernel:

@@ -21,7 +21,8 @@ BYTE_REACH, WORD_REACH = 127, 508  # what VLDRB and VLDRW may add to an address
 class Product:
     """Shapes of a product: windows of `segments` rows of `length` bytes, `step` bytes apart, to `channels`.
 
-    `aligned` says that all addresses are multiples of four; `single` that pixels may be odd in number.
+    `aligned` says that all addresses are multiples of four, `pairs` that there may be two pixels or more,
+    `single` that they may be odd in number.
     """
 
     segments: int
@@ -29,6 +30,7 @@ class Product:
     step: int
     channels: int
     aligned: bool
+    pairs: bool
     single: bool
     form: Form
 
@@ -71,12 +73,17 @@ class Product:
         return -(-behind // VECTOR) * VECTOR if self.gathered else 0
 
     @property
+    def distance(self) -> int:
+        """The bytes from a pixel to the one beside it, as they are multiplied."""
+        return self.patch if self.gathered else self.step
+
+    @property
     def _row(self) -> int:
         return self.segments * self.length if self.gathered else self.length
 
 
 def packed(product: Product, weights: Integers, requantization: Requantization) -> Array:
-    """The constants: the unit, then blocks of four channels: four vectors for each of a pixel's, then the rows.
+    """The constants: the unit, then blocks of four channels: their weights 16 by 16, then the rows.
 
     `weights` are (channels, segments * length).
     """

@@ -22,7 +22,7 @@ NARROWEST = 16  # VQRSHRN shifts no further
 
 @dataclass(frozen=True)
 class Fitted:
-    """int8 = ((R << k) + add) * factor >> 32, plus offset, >> n, saturated; R << k is a product with `unit`."""
+    """int8 = ((R << k) + add) * factor >> 32, plus offset, >> n, saturated; 1 << k is the `unit`."""
 
     n: int
     low: int

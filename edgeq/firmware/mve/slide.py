@@ -131,13 +131,15 @@ def _group(strip: Strip, kinds: list[tuple[str, int]]) -> Iterator[str]:
         loop = label(f"strips{first}")
         if times > 1:
             yield from (f"ldr r0, ={times}", f"str r0, [sp, #{TIMES}]", f"{loop}:", *calls,
-                        f"ldr r0, [sp, #{TIMES}]", "subs r0, r0, #1", f"str r0, [sp, #{TIMES}]", f"bne {loop}")
+                        f"ldr r0, [sp, #{TIMES}]", "subs r0, r0, #1", f"str r0, [sp, #{TIMES}]",
+                        f"bne {loop}")
         else:
             yield from calls
         first += times
     yield from (f"ldr r1, [sp, #{CONSTANTS}]", *added("r1", "r1", each), f"str r1, [sp, #{CONSTANTS}]",
                 f"ldr r0, [sp, #{GROUPS}]", "subs r0, r0, #1", f"str r0, [sp, #{GROUPS}]",
-                f"bne.w {label('group')}", f"add sp, sp, #{FRAME}", "vpop {d8-d15}", "pop {r4-r11, pc}", ".ltorg")
+                f"bne.w {label('group')}", f"add sp, sp, #{FRAME}", "vpop {d8-d15}", "pop {r4-r11, pc}",
+                ".ltorg")
 
 
 def _laid(strip: Strip, inside: str) -> Iterator[str]:
@@ -182,7 +184,8 @@ def _outputs(strip: Strip, height: int) -> Iterator[str]:
     inner, loop = strip.inner, label(f"channel{height}")
     unit = (f"ldr r0, [sp, #{UNIT}]", "vdup.32 q4, r0") if isinstance(strip.form, Fitted) else ()
     yield from (f"{label(f'outputs{height}')}:", f"str lr, [sp, #{RETURN}]",
-                f"adr r0, {label(f'places{height}')}", "vldrw.u32 q0, [r0]", f"vstrw.32 q0, [sp, #{PLACES}]", *unit,
+                f"adr r0, {label(f'places{height}')}", "vldrw.u32 q0, [r0]",
+                f"vstrw.32 q0, [sp, #{PLACES}]", *unit,
                 f"ldr r9, [sp, #{CONSTANTS}]", f"ldr r7, [sp, #{OUT}]", f"ldr r1, [sp, #{SCRATCH}]",
                 f"adr r0, {label('windows')}", "vldrw.u32 q3, [r0]", "vadd.i32 q3, q3, r1", "movs r11, #4",
                 f"{loop}:", *(f"vldrw.u32 q{6 + i}, [r9], #16" for i in range(strip.height)),
@@ -216,22 +219,30 @@ def _block(strip: Strip, height: int, count: int) -> Iterator[str]:
     for i in range(count):
         yield f"vldrw.u32 q0, [q3, #{COLUMN * strip.inner.stride}]!"
         yield from [f"vmladav.s8 {order[i * height + j]}, q{6 + j}, q0" for j in range(height)]
-    for first in range(0, 8, 4):
-        kept = [each for each in SUMS[first : first + 4] if each in order[:outputs]]
-        if outputs < 8 and kept:
-            yield from [f"str {each}, [sp, #{4 * (first + i)}]" for i, each in enumerate(kept)]
-    if outputs == 8:
-        yield f"stm sp, {{{', '.join(SUMS)}}}"
+    yield from _kept(order[:outputs])
     yield from of_pixels(strip.form, 1 if outputs <= 4 else 2)
-    if outputs == 8:
-        yield from (f"vldrw.u32 q1, [sp, #{PLACES}]", "vstrb.16 q0, [r7, q1]")
-    elif outputs > 4:
-        yield from (f"vldrw.u32 q1, [sp, #{PLACES}]", f"movs r0, #{outputs}", "vctp.16 r0", "vpst",
-                    "vstrbt.16 q0, [r7, q1]")
-    else:
-        yield from (f"adr r0, {label(f'few{height}')}", "vldrw.u32 q1, [r0]", f"movs r0, #{outputs}",
-                    "vctp.32 r0", "vpst", "vstrbt.32 q0, [r7, q1]")
+    yield from _stored(height, outputs)
     yield from added("r7", "r7", count * strip.steps_out[0])
+
+
+def _kept(sums: tuple[str, ...]) -> Iterator[str]:
+    """The sums on the stack, every one at its place."""
+    if len(sums) in (4, 8):
+        yield f"stm sp, {{{', '.join(sorted(sums, key=SUMS.index))}}}"
+    else:
+        yield from [f"str {each}, [sp, #{4 * SUMS.index(each)}]" for each in sums]
+
+
+def _stored(height: int, outputs: int) -> Iterator[str]:
+    """The bytes at even places of q0 (every fourth, if they are few) to where they belong."""
+    few = outputs <= 4
+    bits, full = 32 if few else 16, outputs in (4, 8)
+    if few:
+        yield from (f"adr r0, {label(f'few{height}')}", "vldrw.u32 q1, [r0]")
+    else:
+        yield f"vldrw.u32 q1, [sp, #{PLACES}]"
+    yield from () if full else (f"movs r0, #{outputs}", f"vctp.{bits} r0", "vpst")
+    yield f"vstrb{'' if full else 't'}.{bits} q0, [r7, q1]"
 
 
 def _tables(strip: Strip) -> Iterator[str]:

@@ -21,7 +21,7 @@ from edgeq.firmware.portable.text import (
     require_integers,
     shaped,
 )
-from edgeq.firmware.portable.window import Axis, axes
+from edgeq.firmware.portable.window import Axis, axes, whole
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def _pixels(shape: Convolution, kind: str, found: Sums) -> Lines:
     corner = f"x + ({high.start} * {wide.size} + {wide.start}) * {shape.depth}"
     one = _channels(shape, found, f"const {kind} *row = corner", _window(shape, found), _first(shape))
     return loop("oy", high.outputs, [*high.bounds(), *loop("ox", wide.outputs, [
-        *wide.bounds(), f"const {kind} *corner = {corner};", *one])])
+        *wide.bounds(), *(whole(shape.both) if found.offset else ()),
+        f"const {kind} *corner = {corner};", *one])])
 
 
 def _first(shape: Convolution) -> str:
@@ -157,9 +158,8 @@ def _window(shape: Convolution, found: Sums) -> Lines:
     inside = _taps(shape, found, inside=True)
     if not found.offset:
         return inside
-    whole = " && ".join(axis.whole for axis in shape.both if not axis.complete)
     begun = found.begun(shape.block, part=True, declared=False)
-    return alternatives(whole, _taps(shape, found, inside=False), [*begun, *inside])
+    return alternatives("whole != 0", _taps(shape, found, inside=False), [*begun, *inside])
 
 
 def _taps(shape: Convolution, found: Sums, *, inside: bool) -> Lines:

@@ -13,7 +13,7 @@ from edgeq.errors import Refused
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output
 from edgeq.firmware.portable.scaling import Layer, Sums, sums, weights_of
 from edgeq.firmware.portable.text import Lines, alternatives, c_type, function, loop, require_integers, shaped
-from edgeq.firmware.portable.window import Axis, axes
+from edgeq.firmware.portable.window import Axis, axes, whole
 
 UNROLLED = 16  # so many taps at most are written out
 
@@ -69,7 +69,8 @@ def _body(shape: Depthwise, kind: str, found: Sums) -> Lines:
     high, wide = shape.both
     corner = f"x + ({high.start} * {wide.size} + {wide.start}) * {shape.depth}"
     pixels = loop("oy", high.outputs, [*high.bounds(), *loop("ox", wide.outputs, [
-        *wide.bounds(), f"const {kind} *corner = {corner};",
+        *wide.bounds(), *(whole(shape.both) if found.offset else ()),
+        f"const {kind} *corner = {corner};",
         f"const int8_t *filter = weights{_first(shape)};", "const int32_t *channel = channels;",
         *_channels(shape, kind, found)])])
     image = high.size * wide.size * shape.depth
@@ -100,8 +101,7 @@ def _window(shape: Depthwise, found: Sums) -> Lines:
     inside = _taps(shape, found, inside=True)
     if not found.offset:
         return inside
-    whole = " && ".join(axis.whole for axis in shape.both if not axis.complete)
-    return alternatives(whole, _taps(shape, found, inside=False), [
+    return alternatives("whole != 0", _taps(shape, found, inside=False), [
         *found.begun(1, part=True, declared=False), *inside])
 
 
@@ -119,9 +119,8 @@ def _taps(shape: Depthwise, found: Sums, *, inside: bool) -> Lines:
 
 
 def _all(shape: Depthwise) -> Lines:
-    """The sum over all taps, written out: a line for each row of the window."""
+    """The sum over all taps, written out."""
     high, wide = shape.both
     step, row = wide.dilation * shape.depth, high.dilation * wide.size * shape.depth
-    return [f"sum0 += {' + '.join(products)};" for products in (
-        [f"row[{ky * row + kx * step}] * tap[{ky * wide.taps + kx}]" for kx in range(wide.taps)]
-        for ky in range(high.taps))]
+    return [f"sum0 += row[{ky * row + kx * step}] * tap[{ky * wide.taps + kx}];"
+            for ky in range(high.taps) for kx in range(wide.taps)]

@@ -23,6 +23,7 @@ from edgeq.firmware.portable.text import (
 from edgeq.graph import Quantization, Tensor
 
 HEADROOM = {"INT8": 20, "INT16": 15}  # bits that sums are taken with, below those of the inputs
+HALF = (1 << 30, 0)  # the factor of the input with the larger scale
 Grids = tuple[Quantization, Quantization, Quantization]
 Factor = tuple[int, int]
 
@@ -77,14 +78,21 @@ def _sum(operation: Operation, sign: str, factors: tuple[Factor, Factor, Factor]
     grids, lines = _grids(operation), []
     for name, grid, (mantissa, shift) in zip("ab", grids[:2], factors[:2], strict=True):
         value = f"({_input(grid, name)}) * {1 << headroom}"
-        lines.append(f"const int32_t scaled_{name} = {_rounded(value, mantissa, shift)};")
+        if (mantissa, shift) == HALF:
+            scaled = f"({_input(grid, name)}) * {1 << headroom - 1}"
+        else:
+            scaled = _rounded(value, mantissa, shift)
+        lines.append(f"const int32_t scaled_{name} = {scaled};")
     return [*lines, f"const int32_t value = {_rounded(f'scaled_a {sign} scaled_b', *factors[2])};"]
 
 
 def _rounded(value: str, mantissa: int, shift: int) -> str:
     if shift > 0:
         raise Refused("its output has a scale too small for those of its inputs", "calibrate the model again")
-    return f"eq_rounding_shift(eq_doubling_high({value}, {mantissa}), {-shift})"
+    product = f"eq_doubling_high({value}, {mantissa})"
+    if shift == 0:
+        return product
+    return f"eq_rounding_shift{'_short' if shift > -31 else ''}({product}, {-shift})"
 
 
 def _input(grid: Quantization, name: str) -> str:

@@ -57,11 +57,6 @@ class Axis:
         """How many taps are within the image, in C."""
         return str(self.taps) if self.complete else f"({self.end} - {self.first})"
 
-    @property
-    def whole(self) -> str:
-        """The C condition that all taps are within the image, or nothing where they always are."""
-        return "" if self.complete else f"{self.end} - {self.first} == {self.taps}"
-
     def bounds(self) -> Lines:
         """C that finds the window of output o`name`: its origin, and its first and last tap inside."""
         origin, room = f"{self.name}0", f"{self.size} - {self.name}0"
@@ -73,6 +68,12 @@ class Axis:
         return [*lines,
                 f"const int32_t {self.first} = {origin} < 0 ? {before} : 0;",
                 f"const int32_t {self.end} = {room} < {self.reach} ? {inside} : {self.taps};"]
+
+
+def whole(both: tuple[Axis, Axis]) -> Lines:
+    """C of `whole`: whether all taps of a window are within the image; nothing where they always are."""
+    found = " && ".join(f"{axis.end} - {axis.first} == {axis.taps}" for axis in both if not axis.complete)
+    return [f"const int32_t whole = ({found}) ? 1 : 0;"] if found else []
 
 
 def axes(operation: Operation, taps: tuple[int, int]) -> tuple[Axis, Axis]:
