@@ -154,6 +154,16 @@ def addition(count, scales=(0.03, 0.05, 0.06), zeros=(3, -20, 5), activation=NON
     return Case(f"{name} {count} {scales} {activation}", found, tuple(given), added(found, *given))
 
 
+def product(shapes, scales=(0.03, 0.05, 0.06), zeros=(3, -20, 5), activation=NONE, seed=0):
+    chance, sink = np.random.default_rng(seed), max(shapes, key=np.prod)
+    given = tuple(chance.integers(-128, 128, shape) for shape in shapes)
+    found = operation("MUL", [tensor(shapes[i], scales[i], zeros[i]) for i in (0, 1)],
+                      tensor(sink, scales[2], zeros[2]), fusedActivationFunction=activation)
+    factor = float(np.float32(scales[0])) * float(np.float32(scales[1])) / float(np.float32(scales[2]))
+    values = scaled((given[0] - zeros[0]) * (given[1] - zeros[1]), *multiplier(factor)) + zeros[2]
+    return Case(f"MUL {shapes} {scales}", found, given, clamped(values, found))
+
+
 def pooled(found, given):
     """Averages, or the largest, of what of each window is there."""
     taps = found.option("filterHeight"), found.option("filterWidth")
@@ -218,19 +228,19 @@ def firmware(cases):
         "#include <stdint.h>", "#include <string.h>", *(f"#include <{header}>" for header in headers),
         PRELUDE, f"static uint8_t scratch[{scratch}] __attribute__((aligned(8)));", *parts,
         "void cases(const int8_t *in, int8_t *out);", "void cases(const int8_t *in, int8_t *out) {",
-        calls, "}"])
+        calls, "}", ""])
     return text, "\n".join([*assembly, ""]), (int(places[0]), int(places[1]))
 
 
 def called(number, case, kernel, places):
     """The C of a case, whose inputs and output are at `places`; the inputs go to the very end of the RAM."""
-    words, copies, arrays, edge, place = [], [], [], RAM_END, int(places[0])
+    words, copies, arrays, edge = [], [], [], RAM_END
+    starts = np.cumsum([places[0], *(padded(each.size) for each in case.inputs)])
     for argument in kernel.arguments:
         if isinstance(argument, Input):
             size = case.inputs[argument.place].size
             edge -= padded(size + kernel.over_read)
-            copies.append(f"  memcpy((int8_t *){edge:#x}, in + {place}, {size});")
-            place += padded(size)
+            copies.append(f"  memcpy((int8_t *){edge:#x}, in + {starts[argument.place]}, {size});")
             words.append(f"(int8_t *){edge:#x}")
         elif isinstance(argument, Output):
             words.append(f"out + {places[1]}")
@@ -362,6 +372,13 @@ def test_sums_of_tensors(wrong):
         addition(29, name="SUB"), addition(31, (0.05, 0.05, 0.05), name="SUB"),
         addition(80, (0.02, 0.2, 0.3), (-128, -128, -128), RELU),
         addition(16, (0.1, 0.1, 0.04), activation=RELU6)])
+
+
+def test_products_of_tensors(wrong):
+    assert not wrong([
+        product([(1, 30), (1, 30)]), product([(1, 3, 2, 9), (1, 1, 1, 9)], activation=RELU),
+        product([(1, 1, 8), (1, 5, 8)], (0.01, 0.02, 0.1)), product([(1, 12), (12,)], (2.0, 1.5, 0.5)),
+        product([(1, 16), (1, 16)], (1.0, 1.0, 1.5))])
 
 
 def test_sums_without_proved_constants_repeat_the_steps_of_tflm():

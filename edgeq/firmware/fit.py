@@ -201,41 +201,55 @@ def _searched(stair: _Stair, shape: tuple[int, int], efforts: Iterable[_Changes]
 def _tried(stair: _Stair, shape: tuple[int, int], changes: _Changes) -> tuple[Array, Integers]:
     """Which channels a small change of the natural factor and offset solves, and the constants."""
     k, n = shape
+    count, factors = stair.first.size, len(changes[1])
     natural = np.maximum(np.rint(stair.scale * 2.0 ** (32 + n - k)), 1).astype(np.int64)
-    height = stair.centre * stair.scale + stair.sums.zero_point + 0.5
-    solved, constants = np.zeros(natural.size, bool), np.zeros((4, natural.size), np.int64)
+    height = np.floor((stair.centre * stair.scale + stair.sums.zero_point + 0.5) * 2.0**n).astype(np.int64)
+    solved, constants = np.zeros(count, bool), np.zeros((4, count), np.int64)
+    channels = np.repeat(np.arange(count), factors)
+    tried = np.clip(natural[channels] + np.tile(changes[1], count), 1, LIMIT - 1)
     for change in changes[0]:
-        left = np.nonzero(~solved)[0]
-        if not left.size:
+        trial = _trial(stair.of(channels), shape, tried, height[channels] + change)
+        won, first = np.unique(channels[trial.good], return_index=True)
+        solved[won], constants[:, won] = True, trial.constants[:, trial.good][:, first]
+        left = trial.hopeful & ~solved[channels]
+        channels, tried = channels[left], tried[left]
+        if not channels.size:
             break
-        each = np.repeat(left, len(changes[1]))
-        factor = natural[each] + np.tile(changes[1], left.size)
-        offset = np.floor(height[each] * 2.0**n).astype(np.int64) + change
-        good, trial = _trial(stair.of(each), shape, np.clip(factor, 1, LIMIT - 1), offset)
-        good = good.reshape(left.size, -1)
-        chosen = np.arange(left.size) * good.shape[1] + good.argmax(1)
-        solved[left] = good.any(1)
-        constants[:, left] = trial[:, chosen]
     return solved, constants
 
 
-def _trial(stair: _Stair, shape: tuple[int, int], factor: Array, offset: Array) -> tuple[Array, Integers]:
-    """Whether a factor and an offset a channel will do, and the four constants that prove it."""
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Whether a factor and an offset a channel will do, whether another offset might, and the constants."""
+
+    good: Array
+    hopeful: Array
+    constants: Integers
+
+
+def _trial(stair: _Stair, shape: tuple[int, int], factor: Array, offset: Array) -> _Trial:
+    """What becomes of a factor and an offset a channel; what is `good` is proved.
+
+    An offset moves what may be added, and does not widen it: where there is nothing between the least
+    and the most by more than they are rounded, no offset helps.
+    """
     k, _ = shape
     if stair.signed:  # what is added must leave the sign of the accumulator alone
         upper = _additions(stair, shape, (factor, offset), (np.maximum(stair.first, 0), stair.last))
         lower = _additions(stair, shape, (factor, offset), (stair.first, np.minimum(stair.last, -1)))
+        hopeful = (upper[0] - upper[1] <= 2) & (lower[0] - lower[1] <= 2)
         upper = np.maximum(upper[0], 0), np.minimum(upper[1], (1 << k) - 1)
         lower = np.maximum(lower[0], -4 << k), np.minimum(lower[1], 4 << k)
     else:
         upper = lower = _additions(stair, shape, (factor, offset), (stair.first, stair.last))
+        hopeful = upper[0] - upper[1] <= 2
     add, below = upper[0] + upper[1] >> 1, lower[0] + lower[1] >> 1
     good = (upper[0] <= upper[1]) & (lower[0] <= lower[1])
     for end in (stair.first, stair.last):
         sums = (end << k) + np.where(end < 0, below, add)
         good &= np.abs(sums) + 2 * np.abs(add - below) < LIMIT
         good &= np.abs((np.clip(sums, -LIMIT, LIMIT) * factor >> 32) + offset) < LIMIT
-    return good, np.stack([add, factor, offset, add - below])
+    return _Trial(good, hopeful, np.stack([add, factor, offset, add - below]))
 
 
 def _additions(

@@ -8,6 +8,7 @@ from edgeq.firmware.kernel import Generator
 from edgeq.firmware.mve.adding import addition
 from edgeq.firmware.mve.lookup import quantize, tabled
 from edgeq.firmware.mve.pooling import average, mean, most
+from edgeq.firmware.mve.scaling import multiplication
 from edgeq.firmware.mve.windows import convolution, fully_connected, spread
 from edgeq.firmware.portable.tables import hard_swish, relu, relu6, sigmoid, tanh
 
@@ -21,6 +22,7 @@ MVE: Mapping[str, Generator] = {
     "LOGISTIC": tabled(sigmoid),
     "MAX_POOL_2D": most,
     "MEAN": mean,
+    "MUL": multiplication,
     "QUANTIZE": quantize,
     "RELU": tabled(relu),
     "RELU6": tabled(relu6),

@@ -28,6 +28,24 @@ FEWEST, DOWN = 8, 3  # fractional bits that are too few, and how many numbers of
 FAR = 1 << 40  # beyond every sum
 
 
+SCALED = {  # with a shift down, and without
+    "down": """\
+/* value * mantissa / 2^31, rounded, / 2^-shift, rounded, halves away from zero. */
+static inline int32x4_t @NAME@_down(int32x4_t value, const int32_t *factor) {
+  const int32x4_t high = vqrdmulhq_n_s32(value, factor[1]);
+  return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(high, 31)), vdupq_n_s32(factor[2]));
+}
+
+""",
+    "whole": """\
+/* value * mantissa / 2^31, rounded. */
+static inline int32x4_t @NAME@_whole(int32x4_t value, const int32_t *factor) {
+  return vqrdmulhq_n_s32(value, factor[1]);
+}
+
+"""}
+
+
 @dataclass(frozen=True)
 class Addition:
     """int8 = (x1 * first + x2 * second + offset) >> n, within low .. high; nothing overflows."""
@@ -121,16 +139,7 @@ def _exact(operation: Operation) -> Kernel | None:
     one, two, outer = ("down" if shift else "whole" for _, shift in factors)
     sign = "vsubq_s32" if operation.name == "SUB" else "vaddq_s32"
     text = f"""\
-/* value * mantissa / 2^31, rounded, / 2^-shift, rounded, halves away from zero. */
-static inline int32x4_t @NAME@_down(int32x4_t value, const int32_t *factor) {{
-  const int32x4_t high = vqrdmulhq_n_s32(value, factor[1]);
-  return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(high, 31)), vdupq_n_s32(factor[2]));
-}}
-
-static inline int32x4_t @NAME@_whole(int32x4_t value, const int32_t *factor) {{
-  return vqrdmulhq_n_s32(value, factor[1]);
-}}
-
+{"".join(SCALED[each] for each in dict.fromkeys((one, two, outer)))}\
 static inline int32x4_t @NAME@_raised(int32x4_t value, const int32_t *factor) {{
   return vshlq_n_s32(vsubq_n_s32(value, factor[0]), {HEADROOM});
 }}

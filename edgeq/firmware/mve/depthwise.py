@@ -15,26 +15,30 @@ from edgeq.firmware.mve.requantize import Exact, Form, Requantization, requantiz
 from edgeq.firmware.mve.slide import Strip, slide
 
 PARAMETERS = "const int8_t *in, int8_t *out, const uint32_t *constants, int8_t *scratch"
+MOST_TAPS = 4  # rows and columns of a window in a vector
+MOST_STRIDE = 31  # columns that an address can go on by
 FAR = 1 << 16  # what a scattering store may add to an address
 
 
 def depthwise(operation: Operation) -> Kernel | None:
     """DEPTHWISE_CONV_2D of one image, one output a channel, channels a multiple of four."""
-    channels = operation.source.shape[3]
+    channels, axes = operation.source.shape[3], windows(operation)
     if not suits(operation) or channels % 4 or channels != operation.sink.shape[3]:
         return None
-    axes, weights = windows(operation), integers(operation.input(1))[0].transpose(2, 0, 1)
-    if axes is None or max(axis.taps for axis in axes) > 4 or max(axis.stride for axis in axes) > 8:
+    if axes is None or any(axis.taps > MOST_TAPS or axis.stride > MOST_STRIDE for axis in axes):
         return None
-    found = layer(operation, weights)
-    if found is None:
+    found = layer(operation, integers(operation.input(1))[0].transpose(2, 0, 1))
+    return _chosen(axes, found, requantization(found.sums)) if found else None
+
+
+def _chosen(axes: tuple[Axis, Axis], found: Layer, constants: Requantization) -> Kernel | None:
+    """The kernel along the axis that costs less; None where sums are shifted to the left, or not at all."""
+    form = constants.form
+    if isinstance(form, Exact) and (form.left or form.whole):
         return None
-    constants = requantization(found.sums)
-    if isinstance(constants.form, Exact) and (constants.form.left or constants.form.whole):
-        return None
-    strips = [strip for across in (True, False)
-              if max((strip := _strip(axes, found, constants.form, across=across)).places) < FAR]
-    return _kernel(min(strips, key=lambda strip: strip.cost), found, constants) if strips else None
+    strips = [_strip(axes, found, form, across=across) for across in (True, False)]
+    near = [strip for strip in strips if max(strip.places) < FAR]
+    return _kernel(min(near, key=lambda strip: strip.cost), found, constants) if near else None
 
 
 def _strip(axes: tuple[Axis, Axis], found: Layer, form: Form, *, across: bool) -> Strip:

@@ -51,7 +51,7 @@ class Image:
         """Whether windows at the border have their taps pointed at."""
         bytes_ = self.channels * self.down.size * self.across.size
         bytes_ += self.outputs * self.down.outputs * self.across.outputs
-        fit = self.channels % VECTOR == 0 and self.across.last > self.across.first
+        fit = self.channels % VECTOR == 0 and all(axis.last > axis.first for axis in (self.down, self.across))
         return not self.whole and fit and self._patched > max(LARGE, bytes_ // SHARE)
 
     @property
@@ -121,7 +121,7 @@ static void @NAME@_from(const int8_t *pixel, int32_t row, int8_t *out, const uin
             test = f"y >= 0 && y <= {down.size - down.taps} && column >= {left} && column < {right}"
             border = self._border()
             inside = (f"if ({test}) {{\n{_indented(inside, 2)}}} else {{\n{_indented(border, 2)}}}\n"
-                      if right > left else border)
+                      if right > left and down.size >= down.taps else border)
         return f"""\
 /* Windows of {down.taps} x {across.taps}, {down.stride} and {across.stride} apart: \
 {down.size} x {across.size} x {channels} to {down.outputs} x {across.outputs} x {self.outputs}. */

@@ -9,7 +9,7 @@ throughout, and half of what they divide by is taken out of the offset.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,74 +97,80 @@ def of_channels(form: Form, vectors: int, *, shared: bool = True) -> Iterator[st
     first of the first vector, the first of the second, the second of the first, …. r0, q1, q2, q3 are lost.
     """
     yield from [f"vldrw.u32 q{i}, [sp, #{16 * i}]" for i in range(vectors)]
-    yield from (_fitted(form, vectors, shared=shared) if isinstance(form, Fitted)
-                else _exact(form, vectors, shared=shared))
-    yield from clamped(form)
+    if isinstance(form, Fitted):
+        yield from _fitted(vectors, shared=shared)
+        yield from narrowed(form, ("q2", "q3")[:vectors])
+    else:
+        yield from _exact(form, vectors, shared=shared)
+        yield from narrowed(form, ("q0", "q1")[:vectors])
 
 
-def _row(constant: str, steps: Iterable[str], *, shared: bool) -> Iterator[str]:
+def _fitted(vectors: int, *, shared: bool) -> Iterator[str]:
+    """What a fitted form does to q0 and q1, left in q2 and q3."""
+    if vectors == 2:
+        yield from ("vldrw.u32 q2, [r1]" if shared else "vldrw.u32 q2, [r1], #16", "vldrw.u32 q3, [r1], #16")
+    else:
+        yield "vldrw.u32 q2, [r1], #16"
+    sums = ("q2", "q3")[:vectors]
+    yield from [f"vmla.s32 {each}, q{i}, r11" for i, each in enumerate(sums)]
+    for instruction in ("vmulh.s32", "vadd.i32"):
+        yield from _rowed("q0", [[f"{instruction} {each}, {each}, q0"] for each in sums], shared=shared)
+
+
+def _exact(form: Exact, vectors: int, *, shared: bool) -> Iterator[str]:
+    """What an exact form does to q0 and q1, in their place."""
+    sums = ("q0", "q1")[:vectors]
+    before = ("vadd.i32", "vshl.s32", "vqrdmulh.s32") if form.left else ("vadd.i32", "vqrdmulh.s32")
+    for instruction in before:
+        yield from _rowed("q2", [[f"{instruction} {each}, {each}, q2"] for each in sums], shared=shared)
+    yield from _rowed("q2", [_halved(form, each) for each in sums], shared=shared)
+
+
+def _rowed(constant: str, steps: Iterable[list[str]], *, shared: bool) -> Iterator[str]:
     """`steps`, one a vector of sums, each with its row in the register `constant`."""
     for i, step in enumerate(steps):
         if i == 0 or not shared:
             yield f"vldrw.u32 {constant}, [r1], #16"
-        yield step
+        yield from step
 
 
-def _fitted(form: Fitted, vectors: int, *, shared: bool) -> Iterator[str]:
-    sums = [f"q{2 + i}" for i in range(vectors)]
-    if shared:
-        yield from [f"vldrw.u32 {each}, [r1]" for each in sums[1:]]
-        yield "vldrw.u32 q2, [r1], #16"
-    else:
-        yield from [f"vldrw.u32 {each}, [r1], #16" for each in sums]
-    yield from [f"vmla.s32 {each}, q{i}, r11" for i, each in enumerate(sums)]
-    for instruction in ("vmulh.s32", "vadd.i32"):
-        yield from _row("q0", [f"{instruction} {each}, {each}, q0" for each in sums], shared=shared)
-    yield from [f"vqrshrn{'bt'[i]}.s32 q0, {each}, #{form.n}" for i, each in enumerate(sums)]
-    yield "vqmovnb.s16 q0, q0"
-
-
-def _exact(form: Exact, vectors: int, *, shared: bool) -> Iterator[str]:
-    sums = [f"q{i}" for i in range(vectors)]
-    before = ("vadd.i32", "vshl.s32", "vqrdmulh.s32") if form.left else ("vadd.i32", "vqrdmulh.s32")
-    for instruction in before:
-        yield from _row("q2", [f"{instruction} {each}, {each}, q2" for each in sums], shared=shared)
-    for i, each in enumerate(sums):  # a negative half is rounded down, so one less is rounded up
-        if i == 0 or not shared:
-            yield "vldrw.u32 q2, [r1], #16"
-        yield from [f"vand q3, {each}, q2"] if form.whole else []
-        yield from (f"vshr.s32 q3, {'q3' if form.whole else each}, #31", f"vadd.i32 {each}, {each}, q3",
-                    f"vrshl.s32 {each}, {each}, q2")
-    yield from [f"vqmovn{'bt'[i]}.s32 q0, {each}" for i, each in enumerate(sums)]
-    yield from (f"mov r0, #{form.zero_point}", "vqadd.s16 q0, q0, r0", "vqmovnb.s16 q0, q0")
+def _halved(form: Exact, each: str) -> list[str]:
+    """A vector shifted right by q2; a negative half is rounded down, so one less is rounded up."""
+    sign = [f"vand q3, {each}, q2", "vshr.s32 q3, q3, #31"] if form.whole else [f"vshr.s32 q3, {each}, #31"]
+    return [*sign, f"vadd.i32 {each}, {each}, q3", f"vrshl.s32 {each}, {each}, q2"]
 
 
 def of_pixels(form: Form, vectors: int) -> Iterator[str]:
-    """Requantize eight sums of one channel, on the stack, to the bytes at even places of q0.
+    """Requantize four or eight sums of one channel, on the stack, to the bytes at even places of q0.
 
     Byte 0 is the first sum of the first four, byte 2 that of the second four, and so on. r3 and r5 hold
     what the form adds first and last (bias and shift of the exact one), q5 the factor and q4 the unit.
     r0, q1, q2 are lost.
     """
-    sums = [f"q{1 + i}" for i in range(vectors)]
+    sums = ("q1", "q2")[:vectors]
     yield from [f"vldrw.u32 {each}, [sp, #{16 * i}]" for i, each in enumerate(sums)]
     if isinstance(form, Fitted):
         for instruction in ("vmlas.s32 {0}, q4, r3", "vmulh.s32 {0}, {0}, q5", "vadd.i32 {0}, {0}, r5"):
             yield from [instruction.format(each) for each in sums]
-        yield from [f"vqrshrn{'bt'[i]}.s32 q0, {each}, #{form.n}" for i, each in enumerate(sums)]
     else:
         for each in sums:
             yield from (f"vadd.i32 {each}, {each}, r3", f"vqrdmulh.s32 {each}, {each}, q5",
                         f"vshr.s32 q0, {each}, #31", f"vadd.i32 {each}, {each}, q0",
                         f"vrshl.s32 {each}, r5")
+    yield from narrowed(form, sums)
+
+
+def narrowed(form: Form, sums: Sequence[str]) -> Iterator[str]:
+    """One or two vectors of 32 bits to the bytes at even places of q0, within the limits of a form.
+
+    r0 is lost, and q1 where there are limits.
+    """
+    if isinstance(form, Fitted):
+        yield from [f"vqrshrn{'bt'[i]}.s32 q0, {each}, #{form.n}" for i, each in enumerate(sums)]
+    else:
         yield from [f"vqmovn{'bt'[i]}.s32 q0, {each}" for i, each in enumerate(sums)]
         yield from (f"mov r0, #{form.zero_point}", "vqadd.s16 q0, q0, r0")
     yield "vqmovnb.s16 q0, q0"
-    yield from clamped(form)
-
-
-def clamped(form: Form) -> Iterator[str]:
-    """Keep the bytes of q0 within the limits of a form; r0 and q1 are lost."""
     if form.low > -128:
         yield from (f"mov r0, #{form.low}", "vdup.8 q1, r0", "vmax.s8 q0, q0, q1")
     if form.high < 127:

@@ -147,15 +147,20 @@ def _laid(strip: Strip, inside: str) -> Iterator[str]:
 
     r4 goes along the scratch memory, q7 holds the distances of the next columns from r0 to r3.
     """
-    step, fill = strip.steps_in[1], f"ldr r5, ={strip.filling:#x}"
-    full, rest = divmod(strip.inner.size, 4)
-    loop = label(f"columns{inside}")
+    step = strip.steps_in[1]
     yield from (f"{label(f'laid{inside}')}:", f"str lr, [sp, #{RETURN}]", f"ldr r4, [sp, #{SCRATCH}]",
                 *added("r4", "r4", COLUMN * strip.inner.before), f"ldr r5, [sp, #{ROW}]",
                 *(line for i in range(len(inside)) for line in added(f"r{i}", "r5", i * step)),
                 f"ldr r6, ={strip.height * strip.outer.stride * step}", "adds r5, r5, r6",
-                f"str r5, [sp, #{ROW}]", f"adr r6, {label('columns')}", "vldrw.u32 q7, [r6]", fill)
+                f"str r5, [sp, #{ROW}]", f"adr r6, {label('columns')}", "vldrw.u32 q7, [r6]",
+                f"ldr r5, ={strip.filling:#x}")
     yield from [f"vdup.32 q{i}, r5" for i, there in enumerate(inside) if there == "0"]
+    yield from (*_columns(strip, inside), f"ldr pc, [sp, #{RETURN}]", ".ltorg")
+
+
+def _columns(strip: Strip, inside: str) -> Iterator[str]:
+    """All columns of a strip, four at a time, and those that are left by predicates."""
+    (full, rest), loop = divmod(strip.inner.size, 4), label(f"columns{inside}")
     loads = [f"vldrw.u32 q{i}, [r{i}, q7]" for i, there in enumerate(inside) if there == "1"]
     stores = [f"vst4{i}.8 {{q0, q1, q2, q3}}, [r4]{'!' if i == 3 else ''}" for i in range(4)]
     if full:
@@ -165,7 +170,6 @@ def _laid(strip: Strip, inside: str) -> Iterator[str]:
         then = [load.replace("vldrw.", "vldrwt.") for load in loads]
         yield from (f"movs r6, #{rest}", "vctp.32 r6", f"vps{'t' * len(then)}", *then, *stores)
         yield from _hung(strip, 4 - rest)
-    yield from (f"ldr pc, [sp, #{RETURN}]", ".ltorg")
 
 
 def _hung(strip: Strip, behind: int) -> Iterator[str]:
