@@ -5,7 +5,8 @@ of what from (the digests of the inputs). The very values that make the key are 
 maker, and no others, so a key cannot forget an input. There is no invalidation: a changed input
 is another key, and a step whose output came out the same does not disturb the next.
 
-A refusal is a result and is kept; a crash, a time-out or a missing tool never is.
+A refusal is a result and is kept; a crash, a time-out or a missing tool never is. What a maker that is
+`live` leaves, a device's answers, is made anew in every run.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from edgeq.modules import closure
 
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 FULL = 1 << 20  # a disk with less room than this is full
+RUN = f"{time.time_ns()} {os.getpid()}"  # what a device does is kept for this run alone
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
         "cpu": cpu() if getattr(maker, "native", False) else None,
         "inputs": [value.digest if isinstance(value, Artifact) else value for value in inputs],
     }
+    if getattr(maker, "live", False):
+        said["run"] = RUN
     canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), default=vars)
     key = hashlib.sha256(canonical.encode()).hexdigest()
     return Task(key, maker, action.__name__, inputs)

@@ -339,9 +339,9 @@ def test_convolutions_of_many_shapes(wrong):
 
 def test_borders_of_deep_images_are_pointed_at(wrong):
     cases = [conv((6, 10), 256, 4, (3, 3), 2), conv((6, 9), 256, 4, (3, 3)), conv((3, 4), 160, 5, (5, 3)),
-             conv((5, 3), 256, 4, (3, 3), activation=NONE)]
-    assert [case.kernel.scratch for case in cases] == [256, 256, 160, 256]
-    assert not wrong([*cases, conv((2, 2), 512, 4, (3, 3))])
+             conv((5, 3), 256, 4, (3, 3), activation=NONE), conv((2, 2), 512, 4, (3, 3))]
+    assert [case.kernel.scratch for case in cases] == [256, 256, 160, 256, 512]
+    assert not wrong(cases)
 
 
 def test_depthwise_of_many_shapes(wrong):

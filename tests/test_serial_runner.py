@@ -131,7 +131,7 @@ def test_a_device_with_another_model_is_told(
     ({"uart_base": 0}, ConfigError, "uart_base: the address of the cmsdk UART is wanted"),
     ({"memory": {"flash": 0}}, ConfigError, "memory: flash, flash_bytes, ram and ram_bytes are wanted"),
     ({"memory": MEMORY | {"ram_bytes": "much"}}, ConfigError, "ram_bytes: "),
-    ({"port": "/dev/there-is-none", "flash": ()}, ConfigError, "port: /dev/there-is-none cannot be opened"),
+    ({"port": "/dev/there-is-none", "flash": ()}, ToolError, "the port /dev/there-is-none cannot be opened"),
     ({"flash": ("false", "{elf}")}, ToolError, "false ended with status 1: the device is not flashed"),
 ])
 def test_what_is_wrong_is_said(

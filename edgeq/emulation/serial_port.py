@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import tempfile
 import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from edgeq.errors import ConfigError, ToolError
@@ -67,10 +70,22 @@ class Descriptor:
 
 
 @contextmanager
+def held(port: str) -> Iterator[None]:
+    """The device at `port` for this build alone: others wait until it is let go of, or its holder dies."""
+    lock = Path(tempfile.gettempdir()) / f"edgeq-{port.strip('/').replace('/', '-')}.lock"
+    number = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+@contextmanager
 def opened(port: str, baud: int) -> Iterator[Descriptor]:
     """The serial port at `port` (/dev/ttyACM0, or a pseudo-terminal), as 8 bits without parity.
 
-    Raises ConfigError where there is no such port or speed.
+    Raises ConfigError where there is no such speed, ToolError where there is no such port now.
     """
     speed = getattr(termios, f"B{baud}", None)
     if speed is None:
@@ -78,8 +93,8 @@ def opened(port: str, baud: int) -> Iterator[Descriptor]:
     try:
         number = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
-        raise ConfigError(f"port: {port} cannot be opened: {error.strerror}",
-                          "name the device's port; who may use it is in the group dialout") from error
+        raise ToolError(f"the port {port} cannot be opened: {error.strerror}",
+                        "attach the device, or name its port; the group dialout may use it") from error
     try:
         _set_raw(number, speed, port)
         yield Descriptor(number, port)

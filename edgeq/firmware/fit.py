@@ -189,7 +189,8 @@ def _searched(stair: _Stair, shape: tuple[int, int], efforts: Iterable[_Changes]
     left = np.arange(stair.first.size)
     for changes in efforts:
         unsolved = []
-        for channels in (left[start:start + AT_ONCE] for start in range(0, left.size, AT_ONCE)):
+        at_once = 1 if changes is MANY else AT_ONCE  # it is given up at the first that has none
+        for channels in (left[start:start + at_once] for start in range(0, left.size, at_once)):
             solved, found[:, channels] = _tried(stair.of(channels), shape, changes)
             unsolved += [*channels[~solved]]
             if changes is MANY and unsolved:

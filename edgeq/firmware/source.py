@@ -22,11 +22,14 @@ ESCAPES = {"-": "_", "_": "_U", ".": "_D"}
 TYPES = {"INT8": "int8_t", "INT16": "int16_t", "INT32": "int32_t", "FLOAT32": "float", "UINT8": "uint8_t",
          "BOOL": "uint8_t", "INT64": "int64_t"}
 ALIGNED = """\
-/* Kernels read constants by words. */
+/* Kernels read constants by words, and work on memory that the driver shares out between tensors of
+ * several types: inlined into it, GCC 12.2 loses track of that. */
 #if defined(__GNUC__)
 #define EQ_ALIGNED __attribute__((aligned(4)))
+#define EQ_KERNEL __attribute__((noinline))
 #else
 #define EQ_ALIGNED
+#define EQ_KERNEL
 #endif
 """
 PER_LINE = 96  # characters of numbers in a line of constants
@@ -255,7 +258,7 @@ def _argument(program: Program, pool: Pool, step: Step, number: int, argument: A
 
 
 def _internal(pool: Pool) -> str:
-    prototypes = "".join(f"void {name}({_named(routine.parameters, name)});\n"
+    prototypes = "".join(f"EQ_KERNEL void {name}({_named(routine.parameters, name)});\n"
                          for routine, name in pool.routines.items())
     arrays = "".join(f"extern const {_type(values)} {name}[{values.size}] EQ_ALIGNED;\n"
                      for name, values in pool.constants.values())

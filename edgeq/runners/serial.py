@@ -22,7 +22,7 @@ from edgeq.decode import meant
 from edgeq.emulation.boards import SOURCES, Memory, Uart, linker_script
 from edgeq.emulation.cores import CORES
 from edgeq.emulation.serial_link import Answer, Link, Patience
-from edgeq.emulation.serial_port import opened
+from edgeq.emulation.serial_port import held, opened
 from edgeq.emulation.toolchain import test_sources
 from edgeq.errors import ConfigError, ToolError
 from edgeq.firmware import toolchain
@@ -49,6 +49,7 @@ class Serial:
     """
 
     packages: ClassVar = ("ai-edge-litert", "tflite-micro")
+    live: ClassVar = True
     port: str
     core: str
     memory: Mapping[str, int | str]
@@ -74,7 +75,7 @@ class Serial:
         given = on_grid(graph, samples_in(samples))
         outputs, _ = agreed(program, given)
         chosen = spread(len(given), self.samples)
-        with tempfile.TemporaryDirectory() as work:
+        with tempfile.TemporaryDirectory() as work, held(self.port):
             elf = self._linked(Path(work), program, given[0].nbytes, outputs[0].nbytes)
             answers = self._answered(elf, given[chosen], _digest(program))
         made = np.frombuffer(b"".join(answer.output for answer in answers), outputs.dtype)

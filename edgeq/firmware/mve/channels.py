@@ -32,7 +32,7 @@ def by_channels(operation: Operation) -> Kernel | None:
     routine = Routine(f"depthwise_{taps[0]}x{taps[1]}", PARAMETERS, _text(axes, dilations, found),
                       headers=("arm_mve.h",))
     rows = Constant("rows", _rows(found, missing))
-    return Kernel(routine, (Input(), Output(), Constant("weights", weights), rows))
+    return Kernel(routine, (Input(), Output(), Constant("weights", weights), rows), over_read=missing)
 
 
 def _rows(found: Layer, missing: int) -> Array:
@@ -77,7 +77,7 @@ void @NAME@({PARAMETERS}) {{
           const int8_t *from = corner + (y - y_first) * {steps[0]} + c;
           const int8_t *weight = weights + (y * {taps} + x_first) * {lanes} + c;
           for (int32_t x = x_first; x < x_last; x++) {{
-            const int16x8_t value = vaddq_n_s16(vldrbq_z_s16(from, some), {-found.border});
+            const int16x8_t value = vaddq_n_s16(vldrbq_s16(from), {-found.border});
             const int16x8_t factor = vldrbq_s16(weight);
             even = vaddq_s32(even, vmullbq_int_s16(value, factor));
             odd = vaddq_s32(odd, vmulltq_int_s16(value, factor));
@@ -103,6 +103,6 @@ def _inside(name: str, output: str, axis: Axis, dilation: int) -> str:
     """C that finds a window's origin, and its first and last tap inside the image."""
     taps = (axis.taps - 1) // dilation + 1
     origin, room = f"{name}0", f"({axis.size} - {name}0 + {dilation - 1}) / {dilation}"
-    return (f"    const int32_t {origin} = {output} * {axis.stride} - {axis.before};\n"
+    return (f"    const int32_t {origin} = {axis.origin(output)};\n"
             f"    const int32_t {name}_first = {origin} < 0 ? ({dilation - 1} - {origin}) / {dilation} : 0;\n"
             f"    const int32_t {name}_last = {room} < {taps} ? {room} : {taps};\n")

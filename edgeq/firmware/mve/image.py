@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeq.firmware.mve.layer import Axis
+from edgeq.firmware.mve.multiply import run
 from edgeq.firmware.mve.product import VECTOR, Product
 from edgeq.firmware.mve.requantize import Form
 
@@ -51,8 +52,7 @@ class Image:
         """Whether windows at the border have their taps pointed at."""
         bytes_ = self.channels * self.down.size * self.across.size
         bytes_ += self.outputs * self.down.outputs * self.across.outputs
-        fit = self.channels % VECTOR == 0 and all(axis.last > axis.first for axis in (self.down, self.across))
-        return not self.whole and fit and self._patched > max(LARGE, bytes_ // SHARE)
+        return not self.whole and self.channels % VECTOR == 0 and self._patched > max(LARGE, bytes_ // SHARE)
 
     @property
     def scratch(self) -> int:
@@ -71,10 +71,30 @@ class Image:
         """The parameters of the routine."""
         return PARAMETERS if self.whole else f"{PARAMETERS}, int8_t *scratch"
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The headers that its C needs."""
+        return () if self.whole else ("arm_mve.h", "stdbool.h") if self.pointed else ("arm_mve.h",)
+
     def c(self) -> str:
         """The routine in C, which calls the product's function."""
         border = "" if self.whole else self._taps() if self.pointed else self._patch()
-        return f"{declared('run')}{self._rows()}\n{border}{self._driver()}"
+        return f"{self._rows()}{border}{self._driver()}"
+
+    def assembly(self) -> str:
+        """The functions that the routine calls."""
+        return ((run(self.product) if self._in_rows else "")
+                + (run(self.tapped, "_taps") if self.pointed else ""))
+
+    @property
+    def _in_rows(self) -> bool:
+        """Whether any windows go row by row."""
+        return not self.pointed or self._any_inside
+
+    @property
+    def _any_inside(self) -> bool:
+        left, right = self._inside
+        return right > left and self.down.size >= self.down.taps
 
     @property
     def _patched(self) -> int:
@@ -98,7 +118,7 @@ class Image:
 
     def _rows(self) -> str:
         pointers = self.product.pointers
-        return f"""
+        return "" if not self._in_rows else f"""{declared('run')}
 /* Windows whose rows are `row` bytes apart, the first one's at `pixel`. */
 static void @NAME@_from(const int8_t *pixel, int32_t row, int8_t *out, const uint32_t *constants,
                         int32_t pixels) {{
@@ -108,27 +128,27 @@ static void @NAME@_from(const int8_t *pixel, int32_t row, int8_t *out, const uin
   }}
   @NAME@_run(rows, out, constants, (uint32_t)pixels);
 }}
+
 """
 
     def _driver(self) -> str:
         down, across, channels = self.down, self.across, self.channels
         (left, right), row = self._inside, across.size * channels
         inside = (f"pixels = {right} - column;\n"
-                  f"const int8_t *pixel = in + y * {row} + column * {across.stride * channels}"
-                  f" - {across.before * channels};\n"
+                  f"const int8_t *pixel = in + y * {row} + {across.origin('column', channels)};\n"
                   f"@NAME@_from(pixel, {row}, out, constants, pixels);\n")
         if not self.whole:
             test = f"y >= 0 && y <= {down.size - down.taps} && column >= {left} && column < {right}"
             border = self._border()
             inside = (f"if ({test}) {{\n{_indented(inside, 2)}}} else {{\n{_indented(border, 2)}}}\n"
-                      if right > left and down.size >= down.taps else border)
+                      if self._any_inside else border)
         return f"""\
 /* Windows of {down.taps} x {across.taps}, {down.stride} and {across.stride} apart: \
 {down.size} x {across.size} x {channels} to {down.outputs} x {across.outputs} x {self.outputs}. */
 void @NAME@({self.parameters}) {{
 {_indented(f"@NAME@_fill(scratch, {channels});", 2) if self.pointed else ""}\
   for (int32_t line = 0; line < {down.outputs}; line++) {{
-    const int32_t y = line * {down.stride} - {down.before};
+    const int32_t y = {down.origin("line")};
     int32_t column = 0;
     while (column < {across.outputs}) {{
       int32_t pixels;
@@ -142,7 +162,7 @@ void @NAME@({self.parameters}) {{
 
     def _border(self) -> str:
         """What the driver does where a window hangs over the border."""
-        x = f"column * {self.across.stride} - {self.across.before}"
+        x = self.across.origin("column")
         if self.pointed:
             return f"pixels = 1;\n@NAME@_border(in, y, {x}, out, constants, scratch);\n"
         return (f"pixels = column + 1 < {self.across.outputs} ? 2 : 1;\n"
@@ -183,7 +203,7 @@ static void @NAME@_border(const int8_t *in, int32_t y, int32_t x, int8_t *out, c
         """The function that makes a patch from what of it lies inside."""
         channels, height, width = self.channels, self.down.size, self.across.size
         return f"""{self._fill()}\
-/* {self.down.taps} x {self._width} pixels from row y, column x; those that are not there are zero. */
+/* {self.down.taps} x {self._width} pixels from row y, column x; zero points where there are none. */
 static void @NAME@_patch(const int8_t *in, int32_t y, int32_t x, int8_t *patch) {{
   const int32_t first = x < 0 ? -x : 0;
   const int32_t last = {width} - x < {self._width} ? {width} - x : {self._width};

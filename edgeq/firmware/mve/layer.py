@@ -28,6 +28,12 @@ class Axis:
     stride: int
     before: int
 
+    def origin(self, output: str, scale: int = 1) -> str:
+        """Where the window of an output (its number in C) begins, `scale` times."""
+        factor = self.stride * scale
+        start = output if factor == 1 else f"{output} * {factor}"
+        return f"{start} - {self.before * scale}" if self.before else start
+
     @property
     def first(self) -> int:
         """The first output whose window begins inside."""

@@ -105,11 +105,11 @@ def _kernel(operation: Operation, axes: tuple[Axis, Axis], what: str, body: str)
 {down.outputs} x {across.outputs} x {channels}. */
 void @NAME@({PARAMETERS}) {{
   for (int32_t line = 0; line < {down.outputs}; line++) {{
-    const int32_t y0 = line * {down.stride} - {down.before};
+    const int32_t y0 = {down.origin("line")};
     const int32_t top = y0 < 0 ? 0 : y0;
     const int32_t bottom = y0 + {down.taps} > {down.size} ? {down.size} : y0 + {down.taps};
     for (int32_t column = 0; column < {across.outputs}; column++) {{
-      const int32_t x0 = column * {across.stride} - {across.before};
+      const int32_t x0 = {across.origin("column")};
       const int32_t left = x0 < 0 ? 0 : x0;
       const int32_t right = x0 + {across.taps} > {across.size} ? {across.size} : x0 + {across.taps};
 {body}      out += {channels};

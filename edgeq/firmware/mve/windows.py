@@ -16,8 +16,6 @@ from edgeq.firmware.mve.multiply import run
 from edgeq.firmware.mve.product import VECTOR, Product, packed
 from edgeq.firmware.mve.requantize import requantization
 
-HEADERS = ("arm_mve.h", "stdbool.h")
-
 
 def fully_connected(operation: Operation) -> Kernel | None:
     """FULLY_CONNECTED with constant int8 weights (outputs, inputs)."""
@@ -54,8 +52,7 @@ def _convolution(operation: Operation, found: Layer | None) -> Kernel | None:
     constants, outputs = requantization(found.sums), len(found.weights)
     image = Image(down, across, channels, outputs, found.border, constants.form)
     weights = Constant("weights", packed(image.product, found.weights.reshape(outputs, -1), constants))
-    assembly = run(image.product) + (run(image.tapped, "_taps") if image.pointed else "")
-    routine = Routine(image.name, image.parameters, image.c(), assembly, () if image.whole else HEADERS)
+    routine = Routine(image.name, image.parameters, image.c(), image.assembly(), image.headers)
     arguments = (Input(), Output(), weights, *(() if image.whole else (Scratch(),)))
     return Kernel(routine, arguments, image.scratch, image.product.over_read)
 
