@@ -26,7 +26,7 @@ typedef struct {
   routine_t routine;
   const void *given[4];  /* 1, 2: inputs, 3: output, 4: scratch, else a constant's address */
   const int8_t *in, *want;
-  uint32_t in_bytes, second, out_bytes, scratch_bytes;
+  uint32_t in_bytes, second, out_bytes, scratch_bytes, over;  /* over 1, 2: the output lies there */
 } case_t;
 void cases_invoke(const void *in, void *out);
 uint32_t called(routine_t routine, const void *const arguments[4]);
@@ -48,8 +48,9 @@ static void prepared(const case_t *each, const void *arguments[4]) {
 
 static uint32_t checked(const case_t *each) {
   uint32_t wrong = (lost != 0u) ? 1000000u : 0u;
+  const int8_t *const left[3] = {&sink.bytes[64], source.bytes, &source.bytes[each->second]};
   for (uint32_t i = 0u; i < each->out_bytes; i++) {
-    wrong += (sink.bytes[64u + i] != each->want[i]) ? 1u : 0u;
+    wrong += (left[each->over][i] != each->want[i]) ? 1u : 0u;
   }
   for (uint32_t i = 0u; i < 64u; i++) {
     const int8_t *behind = &sink.bytes[64u + each->out_bytes];
@@ -61,6 +62,15 @@ static uint32_t checked(const case_t *each) {
 }
 
 static const void *now[4];
+"""
+INVOKE = """\
+void cases_invoke(const void *in, void *out) {
+  uint32_t *wrong = out;
+  (void)in;
+  for (uint32_t i = 0u; i < sizeof steps / sizeof steps[0]; i++) {
+    steps[i](&wrong[i / 3u]);
+  }
+}
 """
 
 CALLED = """\
@@ -121,6 +131,7 @@ class Case:
     kernel: object
     inputs: tuple
     wanted: np.ndarray
+    over: int = 0  # 1, 2: the output is written in place of that input
 
 
 def tensor(index, values, scale, zero=0, *, constant=False):
@@ -160,9 +171,9 @@ def ran(folder: Path, cases, core="cortex-m4", *, counting=False):
     assembly, calls = ["  .syntax unified\n  .thumb\n", CALLED], []
     for number, case in enumerate(cases):
         _described(number, case, texts, assembly)
-        calls.append("".join(f"  cases_step_{3 * number + part}(&wrong[{number}]);\n" for part in range(3)))
-    texts.append(f"void cases_invoke(const void *in, void *out) {{\n  uint32_t *wrong = out;\n  (void)in;\n"
-                 f"{''.join(calls)}}}\n")
+        calls.append("".join(f"  cases_step_{3 * number + part},\n" for part in range(3)))
+    table = "static void (*const volatile steps[])(uint32_t *wrong)"
+    texts.append(f"{table} = {{\n{''.join(calls)}}};\n{INVOKE}")
     (folder / "cases.c").write_text("".join(texts))
     (folder / "cases.S").write_text("".join(assembly))
     board = BOARDS[MACHINES[core]]
@@ -194,7 +205,7 @@ def _described(number, case, texts, assembly):
             case Input(place):
                 given.append(f"(const void *){1 + place}")
             case Output():
-                given.append("(const void *)3")
+                given.append(f"(const void *){case.over or 3}")
             case Scratch():
                 given.append("(const void *)4")
             case Constant(_, values):
@@ -203,7 +214,8 @@ def _described(number, case, texts, assembly):
     given += ["0"] * (4 - len(given))
     texts.append(f"""{_array("int8_t", f"in{number}", source)}{_array("int8_t", f"want{number}", case.wanted)}
 static const case_t case{number} = {{(routine_t){name}, {{{", ".join(given)}}}, in{number}, want{number},
-  {source.size}u, {second}u, {case.wanted.size}u, {case.kernel.scratch}u}};
+  {source.size}u, {second}u, {case.wanted.size}u, {case.kernel.scratch}u,
+  {case.over}u}};
 {_step(3 * number, f"(void)wrong; prepared(&case{number}, now)")}\
 {_step(3 * number + 1, f"(void)wrong; lost = called(case{number}.routine, now)")}\
 {_step(3 * number + 2, f"*wrong = checked(&case{number})")}""")

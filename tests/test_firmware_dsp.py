@@ -1,5 +1,7 @@
 """The kernels for the DSP extension, on the emulator, against TFLite's arithmetic in numpy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from board import Case, operation, ran, tensor
@@ -183,6 +185,12 @@ def test_addition(tmp_path):
         addition(95, 5000, zeros=(0, 0, 0), activation=1)])
 
 
+def test_addition_in_place(tmp_path):
+    cases = [dataclasses.replace(addition(97, 1029), over=over) for over in (1, 2)]
+    assert all(case.kernel.in_place == (0, 1) for case in cases)
+    right(tmp_path, cases)
+
+
 def test_additions_of_other_shapes_are_left_to_others():
     ends = [tensor(i, np.zeros(shape, np.int8), 0.1) for i, shape in enumerate([(1, 2, 4), (4,), (1, 2, 4)])]
     assert DSP["ADD"](operation("ADD", ends[:2], ends[2], fusedActivationFunction=0)) is None
@@ -191,6 +199,18 @@ def test_additions_of_other_shapes_are_left_to_others():
 def test_pooling(tmp_path):
     right(tmp_path, [pool(100 + i, *shape) for i, shape in enumerate(
         [(25, 5, 8), (8, 8, 16), (3, 3, 256), (1, 1, 4), (2, 3, 12), (15, 17, 8), (1, 254, 4)])])
+
+
+def test_instructions(tmp_path):
+    """Exact, as all of these kernels are assembly: what grows here grows in every firmware."""
+    relu = {"activation": 1}
+    cases = [conv(130, (25, 5, 64), (1, 1), 64, **relu),
+             conv(131, (25, 5, 64), (3, 3), 64, depth=True, **relu),
+             conv(132, (12, 12, 16), (3, 3), 16, depth=True, stride=2, **relu),
+             dense(133, 1, 128, 128, zeros=(-128, -128)), addition(134, 4096), pool(135, 25, 5, 64)]
+    found = ran(tmp_path, cases, counting=True)
+    assert found.wrong == [0] * len(cases)
+    assert found.instructions == [419263, 121578, 13430, 17544, 27146, 7095]
 
 
 def some():

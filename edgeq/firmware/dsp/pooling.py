@@ -23,12 +23,16 @@ UNROLLED = 8
 def average_pool_2d(operation: Operation) -> Kernel | None:
     """AVERAGE_POOL_2D of a whole int8 map, channels in fours, not clamped; None for others."""
     (batch, height, width, channels), sink = operation.source.shape, operation.sink
-    pixels, filters = height * width, (operation.option("filterHeight"), operation.option("filterWidth"))
+    if {operation.source.dtype, sink.dtype} != {"INT8"} or sink.shape != (1, 1, 1, channels) or batch != 1:
+        return None
     limits = bounds(int(operation.option("fusedActivationFunction")), sink.grid, "INT8")
-    if {operation.source.dtype, sink.dtype} != {"INT8"} or limits != (-128, 127):
+    whole = (operation.option("filterHeight"), operation.option("filterWidth")) == (height, width)
+    if limits != (-128, 127) or not whole:
         return None
-    if batch != 1 or filters != (height, width) or sink.shape != (1, 1, 1, channels):
-        return None
+    return _pool(height * width, channels)
+
+
+def _pool(pixels: int, channels: int) -> Kernel | None:
     division = _division(pixels) if pixels <= MOST else None
     if channels % 4 or division is None or UNROLLED * channels > IMMEDIATE:
         return None

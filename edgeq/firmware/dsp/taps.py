@@ -18,6 +18,7 @@ from edgeq.firmware.kernel import Constant, Input, Kernel, Output, Routine, Scra
 
 PARAMETERS = "const int8_t *in, int8_t *out, const uint32_t *constants, uint32_t *scratch"
 CHANNELS = 4
+LOOP_FREE = 25  # taps that are written out
 SUMS, HELD, SPARE = ("r4", "r5", "r6", "r7"), ("r8", "r9", "r10", "r11"), "r12"
 DRIVER = """\
 void @NAME@_taps(const int8_t *from, int8_t *out, const uint32_t *constants, int32_t beside, int32_t below);
@@ -81,20 +82,30 @@ def _constants(layer: Layer) -> Array:
 def _instructions(layer: Layer, window: Window) -> Iterator[str]:
     """The function of (window, output, constants, bytes to the next column, and from a row's end on)."""
     way, (rows, columns) = layer.requantization, window.kernel
-    yield from ("push {r4-r11, lr}", "ldr r12, [sp, #36]", *(f"mov {each}, #0" for each in SUMS),
-                f"movw lr, #{rows}", f"{label('y')}:")
-    for _ in range(columns):
-        yield from ("ldr r10, [r0]", "add r0, r0, r3", "ldrd r8, r9, [r2], #8", "sxtb16 r11, r10",
-                    "sxtb16 r10, r10, ror #8")
-        for i, halves in ((0, "bb"), (2, "tt")):
-            yield f"smla{halves} {SUMS[i]}, r11, r8, {SUMS[i]}"
-            yield f"smla{halves} {SUMS[i + 1]}, r10, r9, {SUMS[i + 1]}"
-    yield from ("add r0, r0, r12", "subs lr, lr, #1", f"bne.w {label('y')}")
+    yield from ("push {r4-r11, lr}", "ldr r12, [sp, #36]", *(f"mov {each}, #0" for each in SUMS))
+    looped = rows * columns > LOOP_FREE
+    if looped:
+        yield from (f"movw lr, #{rows}", f"{label('y')}:")
+    for _ in range(1 if looped else rows):
+        for _ in range(columns):
+            yield from _tap()
+        yield "add r0, r0, r12"
+    if looped:
+        yield from ("subs lr, lr, #1", f"bne.w {label('y')}")
     for each in SUMS:
         yield way.loaded("r2", HELD)
         yield from way.instructions([each], HELD, [SPARE])
         yield f"strb {each}, [r1], #1"
     yield "pop {r4-r11, pc}"
+
+
+def _tap() -> Iterator[str]:
+    """Four channels of an input times their weights."""
+    yield from ("ldr r10, [r0]", "add r0, r0, r3", "ldrd r8, r9, [r2], #8", "sxtb16 r11, r10",
+                "sxtb16 r10, r10, ror #8")
+    for i, halves in ((0, "bb"), (2, "tt")):
+        yield f"smla{halves} {SUMS[i]}, r11, r8, {SUMS[i]}"
+        yield f"smla{halves} {SUMS[i + 1]}, r10, r9, {SUMS[i + 1]}"
 
 
 def _driver(layer: Layer, window: Window, words: int) -> str:
