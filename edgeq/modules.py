@@ -63,6 +63,11 @@ def closure(file: Path) -> tuple[tuple[str, str], ...]:
         for path in (*modules, *sorted(beside)))
 
 
+def file_of(name: str) -> Path:
+    """The file of one of our modules, by its full name."""
+    return _own_modules()[name]
+
+
 @functools.cache
 def _digest(file: Path) -> str:
     """The digest of a file that many closures hold."""

@@ -1,9 +1,10 @@
 """The store: each thing is made once, under a key that says all that went into it.
 
-A key is the digest of who makes it (a frozen dataclass: its modules, fields, packages, tools) and
-of what from (the digests of the inputs). The very values that make the key are handed to the
-maker, and no others, so a key cannot forget an input. There is no invalidation: a changed input
-is another key, and a step whose output came out the same does not disturb the next.
+A key is the digest of who makes it (a frozen dataclass: its modules and those that it runs as
+`programs`, fields, packages, tools) and of what from (the digests of the inputs). The very values
+that make the key are handed to the maker, and no others, so a key cannot forget an input. There is no
+invalidation: a changed input is another key, and a step whose output came out the same does not
+disturb the next.
 
 A refusal is a result and is kept; a crash, a time-out or a missing tool never is. What a maker that is
 `live` leaves, a device's answers, is made anew in every run.
@@ -31,7 +32,7 @@ from pathlib import Path
 from edgeq import timings
 from edgeq.artifact import Artifact, Origin, digest_of, digest_of_file
 from edgeq.errors import ConfigError, NotMade, Refused, ToolError
-from edgeq.modules import closure
+from edgeq.modules import closure, file_of
 
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 FULL = 1 << 20  # a disk with less room than this is full
@@ -134,7 +135,8 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
         raise TypeError(f"{action!r} is not a method of a frozen dataclass")
     said = {
         "action": f"{type(maker).__qualname__}.{action.__name__}",
-        "modules": closure(Path(inspect.getfile(type(maker)))),
+        "modules": [closure(Path(inspect.getfile(type(maker)))),
+                    *(closure(file_of(name)) for name in getattr(maker, "programs", ()))],
         "fields": vars(maker),
         "packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
         "tools": [digest_of_file(tool) for tool in getattr(maker, "tools", tuple)()],

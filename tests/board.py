@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from linking import Program, link
 
-from edgeq.emulation.boards import BOARDS, linker_script
+from edgeq.emulation.boards import BOARDS, harness, linker_script
 from edgeq.emulation.cores import CORES
 from edgeq.emulation.qemu import Emulation, run
-from edgeq.emulation.toolchain import Program, link, test_sources
 from edgeq.firmware.assembly import function
 from edgeq.firmware.kernel import NAME, Constant, Input, Kernel, Operation, Output, Routine, Scratch
 from edgeq.firmware.prelude import PRELUDE
@@ -178,7 +178,7 @@ def ran(folder: Path, cases, core="cortex-m4", *, counting=False):
     (folder / "cases.S").write_text("".join(assembly))
     board = BOARDS[MACHINES[core]]
     defines = {"EQ_INVOKE": "cases_invoke", "EQ_INPUT_BYTES": "4", "EQ_OUTPUT_BYTES": str(4 * len(cases))}
-    sources = (folder / "cases.c", folder / "cases.S", *test_sources("semihosting"))
+    sources = (folder / "cases.c", folder / "cases.S", *harness("semihosting"))
     elf = link(folder, Program(sources, CORES[core], linker_script(board.memory), defines))
     kind = "instructions" if counting else "none"
     made = run(elf, bytes(4), Emulation(board, 4, 4 * len(cases), counting=kind))

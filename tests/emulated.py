@@ -8,11 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from linking import Program, link
 
-from edgeq.emulation.boards import KIB, Board, linker_script
+from edgeq.emulation.boards import KIB, Board, harness, linker_script
 from edgeq.emulation.cores import CORES
-from edgeq.emulation.toolchain import Program, link
-from edgeq.emulation.toolchain import test_sources as harness
 
 INPUT_BYTES = 600
 SAMPLES = np.random.default_rng(0).integers(-128, 128, (20, INPUT_BYTES)).astype(np.int8)

@@ -4,7 +4,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import graphs
 import numpy as np
+from graphs import noise, operator, tensor
 
 from edgeq.firmware.arena import planned
 from edgeq.firmware.network import Provider, network
@@ -12,8 +14,6 @@ from edgeq.firmware.portable import PORTABLE
 from edgeq.firmware.source import TYPES, Program, sources
 from edgeq.graph import parse
 from edgeq.interpret import tflm_outputs
-from tests import graphs
-from tests.graphs import noise, operator, tensor
 
 CHECKED = (
     "-std=c99",

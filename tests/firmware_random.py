@@ -3,10 +3,9 @@
 Each choice adds operators behind the last value of a net, or leaves it as it is where it cannot be had.
 """
 
+import graphs
 import numpy as np
-
-from tests import graphs
-from tests.firmware_nets import ACTIVATIONS, Net, sizes
+from firmware_nets import ACTIVATIONS, Net, sizes
 
 
 def random_net(seed):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from firmware_nets import ACTIVATIONS, Net, by_tflm, case
+from linking import Program, link
 
 from edgeq import tool
-from edgeq.emulation import toolchain
-from edgeq.emulation.boards import BOARDS, linker_script
+from edgeq.emulation.boards import BOARDS, harness, linker_script
 from edgeq.emulation.cores import CORES
 from edgeq.emulation.qemu import EMULATOR, Emulation, run
 from edgeq.errors import ConfigError, ToolError
@@ -22,14 +23,14 @@ from edgeq.firmware.cmsis_nn import sources as library
 from edgeq.firmware.cmsis_nn.buffers import Build, Window
 from edgeq.firmware.kernel import Operation
 from edgeq.firmware.network import Provider, network
+from edgeq.firmware.order import COMPILER
 from edgeq.firmware.portable import PORTABLE
 from edgeq.firmware.prelude import PRELUDE
 from edgeq.graph import parse, values_of
-from tests.firmware_nets import ACTIVATIONS, Net, by_tflm, case
 
 MACHINES = {"cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m55": "mps3-an547"}
 needs_copy = pytest.mark.skipif(find_spec("bakenn") is None, reason="needs the package bakenn")
-needs_board = pytest.mark.skipif(not (tool.find(toolchain.COMPILER) and tool.find(EMULATOR)),
+needs_board = pytest.mark.skipif(not (tool.find(COMPILER) and tool.find(EMULATOR)),
                                  reason="needs arm-none-eabi-gcc and qemu-system-arm")
 
 
@@ -92,7 +93,7 @@ class Firmware:
         for name, text in texts.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
-        elf = toolchain.link(folder, self.linked(folder, texts))
+        elf = link(folder, self.linked(folder, texts))
         fed = b"".join((number.to_bytes(4, "little") + given).ljust(self.input_bytes, b"\0")
                        for number, given in inputs)
         board = BOARDS[MACHINES[self.core]]
@@ -106,7 +107,7 @@ class Firmware:
                    "EQ_OUTPUT_BYTES": str(self.output_bytes)}
         includes = {folder, *(folder / name for each in self.programs for taken in each.network.libraries
                               for name in taken.includes)}
-        return toolchain.Program((*compiled, *toolchain.test_sources("semihosting")), CORES[self.core],
+        return Program((*compiled, *harness("semihosting")), CORES[self.core],
                                  linker_script(board.memory), defines, tuple(sorted(includes)))
 
     def dispatcher(self):

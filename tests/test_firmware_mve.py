@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from linking import Program, link
 
-from edgeq.emulation.boards import BOARDS, linker_script
+from edgeq.emulation.boards import BOARDS, harness, linker_script
 from edgeq.emulation.cores import CORES
 from edgeq.emulation.qemu import Emulation, run
-from edgeq.emulation.toolchain import Program, link, test_sources
 from edgeq.firmware.arithmetic import bounds, multiplier, scaled
 from edgeq.firmware.kernel import NAME, Constant, Input, Kernel, Operation, Output
 from edgeq.firmware.mve import MVE
@@ -18,7 +18,7 @@ from edgeq.firmware.portable.tables import hard_swish, relu, sigmoid
 from edgeq.firmware.prelude import PRELUDE
 from edgeq.graph import Operator, Quantization, Tensor
 
-test_sources.__test__ = False
+harness.__test__ = False
 BOARD = BOARDS["mps3-an547"]
 MEMORY = BOARD.limited(BOARD.memory.flash_bytes, BOARD.memory.ram_bytes - (1 << 20))
 RAM_END = BOARD.memory.ram + BOARD.memory.ram_bytes  # inputs end here: what reads on faults
@@ -283,7 +283,7 @@ def ran(work, cases, counting="none"):
     (work / "cases.c").write_text(text)
     (work / "kernels.S").write_text(assembly)
     defines = {"EQ_INVOKE": "cases", "EQ_INPUT_BYTES": str(size), "EQ_OUTPUT_BYTES": str(outputs)}
-    elf = link(work, Program((work / "cases.c", work / "kernels.S", *test_sources("semihosting")),
+    elf = link(work, Program((work / "cases.c", work / "kernels.S", *harness("semihosting")),
                              CORES["cortex-m55"], linker_script(MEMORY), defines))
     sample = b"".join(laid(each) for case in cases for each in case.inputs)
     emulated = run(elf, sample, Emulation(BOARD, size, outputs, counting=counting))

@@ -4,13 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from firmware_nets import ACTIVATIONS, PLAIN, Case, Net, by_firmware, by_tflm, case, sizes
+from firmware_random import random_net
+from graphs import noise, spelled, tensor
 
 from edgeq.firmware.network import network
 from edgeq.firmware.portable.tables import hard_swish, relu, relu6, requantized, sigmoid, tanh
 from edgeq.graph import parse
-from tests.firmware_nets import ACTIVATIONS, PLAIN, Case, Net, by_firmware, by_tflm, case, sizes
-from tests.firmware_random import random_net
-from tests.graphs import noise, spelled, tensor
 
 
 def same(folder, cases):

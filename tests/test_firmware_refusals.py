@@ -1,11 +1,11 @@
 """What the portable kernels do not have: it is named, with what could be done."""
 
 import pytest
+from firmware_nets import PLAIN, Net
 
 from edgeq.errors import Refused
 from edgeq.firmware.network import network
 from edgeq.graph import parse
-from tests.firmware_nets import PLAIN, Net
 
 
 def run_time_weights():

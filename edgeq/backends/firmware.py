@@ -1,218 +1,45 @@
-"""Firmware for Cortex-M: C made ahead of time, compiled for the core, linked to the board's memory.
-
-ship/firmware/      C sources, CMake and Zephyr files, golden vectors, an example
-ship/libMODEL.a     the same, compiled
-ship/firmware.elf   a test firmware for the emulated board, with its map and its size by section
-host/               the portable C of the same model as a program of this machine, under sanitizers
-"""
+"""Firmware for Cortex-M, made by edgeq.firmware: C ahead of time, compiled and linked for the device."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import numpy as np
+from edgeq import tool
+from edgeq.errors import ConfigError, Refused, ToolError
+from edgeq.firmware.order import ERROR, Order, compiler
 
-from edgeq.arrays import Array
-from edgeq.decode import meant
-from edgeq.emulation.boards import BOARDS, SOURCES, linker_script
-from edgeq.emulation.cores import CORES, Core
-from edgeq.emulation.toolchain import test_sources
-from edgeq.errors import ConfigError
-from edgeq.firmware import toolchain
-from edgeq.firmware.arena import planned
-from edgeq.firmware.network import network
-from edgeq.firmware.project import COMPILED, GOLDEN, host_main, project
-from edgeq.firmware.providers import Choice, providers
-from edgeq.firmware.source import Program, identifier, sources
-from edgeq.firmware.toolchain import WARNINGS, Room, Toolchain
-from edgeq.graph import Graph, read
-from edgeq.interpret import tflm_outputs
-from edgeq.measurement import Value, quantity, value_of
-from edgeq.program import ELF, FUNCTIONAL, HOST, SHIP, STEPS, counted, write_costs
-from edgeq.quantization import MODEL
-
-FOLDER, SIZES, MAIN, SCRIPT = "firmware", "sizes.json", "host_main.c", "device.ld"
+MODULE = "edgeq.firmware"
+ORDER = "order.json"
+ERRORS = {kind.__name__: kind for kind in (ConfigError, Refused, ToolError)}
 
 
 @dataclass(frozen=True)
-class Firmware:
-    """`core` as GCC names it, `flash` and `ram` the device's, `stack` what of its RAM is the stack's.
-
-    `board` is the emulator's machine that the test firmware is linked for; `kernels` are the fastest
-    that the core has (`auto`), plain C (`portable`), or CMSIS-NN's (`cmsis-nn`); `compiler` is the path
-    or name of arm-none-eabi-gcc, else $ARM_NONE_EABI_GCC, else the PATH. With `traced` the test firmware
-    tells what each operator leaves. `model` comes from the plan.
-    """
+class Firmware(Order):
+    """All that can be ordered (see Order), and how long making it may take."""
 
     packages: ClassVar = ("ai-edge-litert", "tflite-micro")
-    core: str
-    board: str
-    flash: int | str
-    ram: int | str
-    stack: int | str = "2KiB"
-    kernels: Choice = "auto"
-    optimize: Literal["-O2", "-O3", "-Os"] = "-O2"
-    compiler: str = ""
-    traced: bool = False
-    model: str = "model"
+    programs: ClassVar = (f"{MODULE}.__main__",)
+    timeout_s: float = 600.0
 
     def tools(self) -> tuple[Path, ...]:
         """The cross compiler; ToolError with what to install where there is none."""
-        return (toolchain.program(self.compiler),)
+        return (compiler(self.compiler),)
 
     def compile(self, out: Path, quantized: Path) -> None:
         """Ship the sources, the library and the test firmware, with their memory.
 
         Raises Refused for what has no kernel or does not fit, ToolError for a missing compiler.
         """
-        core, model, ship = self._core(), quantized / MODEL, out / SHIP
-        chain = Toolchain(toolchain.program(self.compiler), (*core.flags, self.optimize))
-        graph = read(model)
-        made = _programmed(graph, self.model, self.kernels, core.kernels)
-        with ThreadPoolExecutor(1) as beside:
-            host = beside.submit(_host_build, out / HOST, graph, self.model)
-            texts = _texts(made)
-            _write(ship / FOLDER, texts.own | texts.theirs | project(made, texts.compiled, texts.includes,
-                                                                     _golden(model, made)))
-            objects = self._objects(chain, ship / FOLDER, out / "work", texts)
-            sections = self._link(chain, made, objects, ship)
-            host.result()
-        shutil.copyfile(model, out / FUNCTIONAL)
-        (out / STEPS).write_text(json.dumps(_steps(made), indent=1), encoding="utf-8")
-        write_costs(out, _costs(sections, objects, made) | counted(model))
-        shutil.rmtree(out / "work")
-
-    def _core(self) -> Core:
-        for what, known, name in (("core", CORES, self.core), ("board", BOARDS, self.board)):
-            if name not in known:
-                raise ConfigError(f"{what}: nothing is known of {name!r}{meant(name, known)}",
-                                  "correct it in target.yaml")
-        return CORES[self.core]
-
-    @property
-    def room(self) -> Room:
-        """The memory of the device; ConfigError where a size is no size."""
-        try:
-            return Room(*(int(quantity(size, "bytes")) for size in (self.flash, self.ram, self.stack)))
-        except ValueError as error:
-            raise ConfigError(f"flash, ram and stack are sizes: {error}",
-                              "correct it in target.yaml") from error
-
-    def _objects(self, chain: Toolchain, folder: Path, work: Path, texts: _Texts) -> list[Path]:
-        """The library's objects in `work`, from the `texts` in `folder`, seen to fit the device."""
-        shutil.copytree(folder, work)
-        included = [f"-I{name}" for name in texts.includes]
-        traced = ["-DEQ_TRACE"] if self.traced else []
-        objects = chain.objects(work, _compiled(texts.own), [*WARNINGS, *traced, *included])
-        objects += chain.objects(work, _compiled(texts.theirs), included)
-        toolchain.see_fit(objects, self.room)
-        return objects
-
-    def _link(self, chain: Toolchain, made: Program, objects: list[Path], ship: Path) -> dict[str, int]:
-        """Ship the library, the test firmware and its map; the bytes of the firmware's sections."""
-        work = objects[0].parent
-        archive = chain.archive(work, objects, f"lib{made.name}.a")
-        room, board = self.room, BOARDS[self.board]
-        script = linker_script(board.limited(room.flash, room.ram), room.stack, self.board)
-        (work / SCRIPT).write_text(script, encoding="utf-8")
-        for source in SOURCES.iterdir():
-            shutil.copyfile(source, work / source.name)
-        names = [source.name for source in test_sources("semihosting")]
-        macros = [f"-D{name}={value}" for name, value in _macros(made)]
-        macros += ["-DEQ_TRACE"] if self.traced else []
-        test = chain.objects(work, names, [*WARNINGS, *macros])
-        toolchain.see_fit([*objects, *test], room)
-        elf = chain.linked(work, [*(each.name for each in test), archive.name, "-T", SCRIPT], ELF)
-        for file in (archive, elf, elf.with_suffix(".map")):
-            shutil.copyfile(file, ship / file.name)
-        sections = toolchain.taken([elf])
-        (ship / SIZES).write_text(json.dumps(sections, indent=1), encoding="utf-8")
-        return sections
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """The sources of a program: those that were generated, those of libraries, and folders of headers."""
-
-    own: dict[str, str]
-    theirs: dict[str, str]
-    includes: list[str]
-
-    @property
-    def compiled(self) -> list[str]:
-        """All that a compiler is given."""
-        return [*_compiled(self.own), *_compiled(self.theirs)]
-
-
-def _texts(made: Program) -> _Texts:
-    libraries = made.network.libraries
-    return _Texts(sources(made),
-                  {name: text for library in libraries for name, text in library.files.items()},
-                  [name for library in libraries for name in library.includes])
-
-
-def _compiled(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.endswith(COMPILED)]
-
-
-def _programmed(graph: Graph, model: str, choice: Choice, instructions: Sequence[str]) -> Program:
-    made = network(graph, providers(choice, instructions))
-    return Program(identifier(model), made, planned(made))
-
-
-def _macros(made: Program) -> Iterator[tuple[str, str]]:
-    """What the test firmware is told of the model: samples go straight to their place in the arena."""
-    name, network = made.name, made.network
-    yield "EQ_HEADER", f'"{name}.h"'
-    yield "EQ_INVOKE", f"{name}_invoke"
-    yield "EQ_INPUT", f"{name}_input()"
-    yield "EQ_OUTPUT", f"{name}_output()"
-    yield "EQ_INPUT_BYTES", str(network.size(made.source.index))
-    yield "EQ_OUTPUT_BYTES", str(network.size(made.sink.index))
-
-
-def _steps(made: Program) -> list[dict[str, object]]:
-    """What each step of the program computes, and whose kernel does."""
-    return [{"operator": step.operation.operator.index, "name": step.operation.name,
-             "output": list(step.operation.sink.shape), "kernel": step.provider.name}
-            for step in made.network.steps]
-
-
-def _golden(model: Path, made: Program) -> tuple[Array, Array]:
-    """Seeded inputs (n, elements) of the model's own type, and what TFLM makes of them."""
-    source, chance = made.source, np.random.default_rng(0)
-    kind = np.dtype(source.dtype.lower())
-    if kind.kind == "f":
-        inputs = chance.normal(size=(GOLDEN, *source.shape)).astype(kind)
-    else:
-        bounds = np.iinfo(kind)
-        inputs = chance.integers(bounds.min, bounds.max, (GOLDEN, *source.shape), kind, endpoint=True)
-    return inputs, tflm_outputs(model, inputs)[0]
-
-
-def _host_build(folder: Path, graph: Graph, model: str) -> None:
-    """The model in portable C as the program `host` of this machine, in `folder`."""
-    made = _programmed(graph, model, "portable", ())
-    texts = sources(made) | {MAIN: host_main(made)}
-    _write(folder, texts)
-    toolchain.host_build(folder, _compiled(texts), HOST)
-
-
-def _costs(sections: Mapping[str, int], objects: Sequence[Path], made: Program) -> dict[str, Value]:
-    library = toolchain.flash_of(toolchain.taken(objects))
-    return {"model_bytes": value_of("model_bytes", library, "measured"),
-            "flash_bytes": value_of("flash_bytes", toolchain.flash_of(sections), "measured"),
-            "ram_bytes": value_of("ram_bytes", toolchain.ram_of(sections), "measured"),
-            "arena_bytes": value_of("arena_bytes", made.plan.arena, "measured")}
-
-
-def _write(folder: Path, texts: Mapping[str, str]) -> None:
-    for name, text in texts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        (out / ORDER).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        finished = tool.run([sys.executable, "-P", "-m", MODULE, ORDER, quantized.absolute()],
+                            timeout_s=self.timeout_s, cwd=out, name=MODULE)
+        if (out / ERROR).exists():
+            kind, message, hint = json.loads((out / ERROR).read_text(encoding="utf-8"))
+            raise ERRORS[kind](message, hint)
+        if finished.status:
+            raise ToolError(f"{MODULE} ended with status {finished.status}", tool.tail(finished.output))
+        (out / ORDER).unlink()

@@ -66,6 +66,17 @@ BOARDS: Mapping[str, Board] = {board.machine: board for board in (
 )}
 
 
+def harness(transport: Literal["semihosting"] | Uart | Path) -> tuple[Path, ...]:
+    """The C files of the test firmware, without the model.
+
+    `transport` is semihosting, or the UART of the serial link: a kind, or the user's own file for it.
+    """
+    if transport == "semihosting":
+        return tuple(SOURCES / name for name in ("start.c", "test_main.c", "semihosting.c"))
+    driver = transport if isinstance(transport, Path) else SOURCES / f"uart_{transport}.c"
+    return (*(SOURCES / name for name in ("start.c", "test_main.c", "serial.c")), driver)
+
+
 def linker_script(memory: Memory, stack_bytes: int = 2048, what: str = "a board's memory") -> str:
     """The script, for GNU ld, of a program in `memory`; `what` is said at its top."""
     split = memory.vectors is not None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from edgeq.firmware.cmsis_nn import cmsis_nn
 from edgeq.firmware.dsp import DSP
 from edgeq.firmware.mve import MVE
 from edgeq.firmware.network import Provider
+from edgeq.firmware.order import Choice
 from edgeq.firmware.portable import PORTABLE
 
-Choice = Literal["auto", "portable", "cmsis-nn"]
 PLAIN = Provider("portable", PORTABLE)
 FAST: Mapping[str, Provider] = {"dsp": Provider("dsp", DSP), "mve": Provider("mve", MVE)}
 

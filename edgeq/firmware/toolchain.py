@@ -16,13 +16,11 @@ from edgeq.emulation import elf
 from edgeq.errors import Refused, ToolError
 
 PREFIX = "arm-none-eabi-"
-COMPILER = f"{PREFIX}gcc"
-INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi, or set ARM_NONE_EABI_GCC"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
 # A step stays a function of its own, alone at its address: instructions are counted by it.
 PLAIN = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-fno-ipa-icf", "-fno-common",
          "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
-SANITIZED = ("-std=c99", *WARNINGS, "-O1", "-g", "-DEQ_TRACE", "-fsanitize=address,undefined",
+SANITIZED = ("-std=c99", *WARNINGS, "-O1", "-DEQ_TRACE", "-fsanitize=address,undefined",
              "-fno-sanitize-recover=all")
 IN_FLASH = (".text", ".rodata", ".vectors", ".ARM.exidx", ".data", ".init_array")
 IN_RAM = (".data", ".bss", ".stack")
@@ -78,14 +76,6 @@ class Toolchain:
     def _run(self, folder: Path, argv: Sequence[str | Path]) -> None:
         finished = tool.run(argv, timeout_s=TIMEOUT_S, cwd=folder)
         _check(finished, Path(argv[0]).name)
-
-
-def program(setting: str = "") -> Path:
-    """The cross compiler; ToolError with what to install where there is none."""
-    found = tool.find(COMPILER, setting)
-    if found is None:
-        raise ToolError(f"{COMPILER} was not found", INSTALL)
-    return found
 
 
 def taken(files: Iterable[Path]) -> dict[str, int]:

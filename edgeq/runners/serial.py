@@ -19,13 +19,12 @@ import numpy as np
 from edgeq import tool
 from edgeq.arrays import Array
 from edgeq.decode import meant
-from edgeq.emulation.boards import SOURCES, Memory, Uart, linker_script
+from edgeq.emulation.boards import SOURCES, Memory, Uart, harness, linker_script
 from edgeq.emulation.cores import CORES
 from edgeq.emulation.serial_link import Answer, Link, Patience
 from edgeq.emulation.serial_port import held, opened
-from edgeq.emulation.toolchain import test_sources
 from edgeq.errors import ConfigError, ToolError
-from edgeq.firmware import toolchain
+from edgeq.firmware.order import compiler
 from edgeq.firmware.toolchain import WARNINGS, Toolchain
 from edgeq.graph import read
 from edgeq.interpret import from_grid, on_grid
@@ -64,7 +63,7 @@ class Serial:
 
     def tools(self) -> tuple[Path, ...]:
         """The cross compiler; ToolError with what to install where there is none."""
-        return (toolchain.program(),)
+        return (compiler(),)
 
     def run(self, out: Path, program: Path, samples: Path) -> None:
         """Write the outputs for `samples`, and the cycles and the time of an inference on the device.
@@ -90,7 +89,7 @@ class Serial:
                               "correct it in target.yaml")
         archive = next((program / SHIP).glob("lib*.a"))
         name = archive.stem.removeprefix("lib")
-        sources = test_sources(self._uart())
+        sources = harness(self._uart())
         for file in (archive, program / SHIP / "firmware" / f"{name}.h", *SOURCES.iterdir(), *sources):
             shutil.copyfile(file, work / file.name)
         (work / "device.ld").write_text(
@@ -99,7 +98,7 @@ class Serial:
             "EQ_HEADER": f'"{name}.h"', "EQ_INVOKE": f"{name}_invoke", "EQ_INPUT": f"{name}_input()",
             "EQ_OUTPUT": f"{name}_output()", "EQ_INPUT_BYTES": input_bytes, "EQ_OUTPUT_BYTES": output_bytes,
             "EQ_DIGEST": ",".join(map(str, _digest(program))), "EQ_UART": f"{self.uart_base:#x}u"}
-        chain = Toolchain(toolchain.program(), (*CORES[self.core].flags, "-O2"))
+        chain = Toolchain(compiler(), (*CORES[self.core].flags, "-O2"))
         objects = chain.objects(work, [file.name for file in sources],
                                 [*WARNINGS, *(f"-D{macro}={value}" for macro, value in macros.items())])
         return chain.linked(work, [*(each.name for each in objects), archive.name, "-T", "device.ld"], ELF)

@@ -27,7 +27,7 @@ def suits_dense(channels: int) -> bool:
     return -(-channels // LANES) * (2 * LANES + 1) < -(-channels // 4) * 9
 
 
-def packed(weights: Integers, requantization: Requantization) -> Array:
+def packed_dense(weights: Integers, requantization: Requantization) -> Array:
     """The constants: the unit, then blocks of eight channels: their weights 16 by 16, then the rows.
 
     `weights` are (channels, inputs). A row has the even channels first.

@@ -6,9 +6,8 @@ The one rule: a layer takes the shortest way that it suits: one pixel, pixels by
 from __future__ import annotations
 
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output, Routine, Scratch
-from edgeq.firmware.mve import dense
 from edgeq.firmware.mve.channels import by_channels
-from edgeq.firmware.mve.dense import suits_dense
+from edgeq.firmware.mve.dense import dense, packed_dense, suits_dense
 from edgeq.firmware.mve.depthwise import depthwise
 from edgeq.firmware.mve.image import PARAMETERS, Image, declared
 from edgeq.firmware.mve.layer import Layer, integers, layer, suits, windows
@@ -62,9 +61,9 @@ def _pixels(found: Layer, pixels: int) -> Kernel:
     channels, depth = found.weights.shape[0], found.weights[0].size
     constants, weights = requantization(found.sums), found.weights.reshape(channels, -1)
     if pixels == 1 and suits_dense(channels):
-        values = Constant("weights", dense.packed(weights, constants))
+        values = Constant("weights", packed_dense(weights, constants))
         routine = Routine(f"dense_{depth}x{channels}", PARAMETERS,
-                          assembly=dense.dense(depth, channels, constants.form))
+                          assembly=dense(depth, channels, constants.form))
         return Kernel(routine, (Input(), Output(), values), over_read=-depth % VECTOR)
     product = Product(1, depth, depth, channels, aligned=depth % 4 == 0, pairs=pixels > 1,
                       single=pixels % 2 == 1, form=constants.form)

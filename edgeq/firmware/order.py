@@ -1,0 +1,49 @@
+"""What firmware is ordered with: all that a target may say of it, and where its compiler is.
+
+The one rule: nothing is imported here that generates code, so that who only looks a result up does
+not load it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgeq import tool
+from edgeq.errors import ToolError
+
+COMPILER = "arm-none-eabi-gcc"
+INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi, or set ARM_NONE_EABI_GCC"
+ERROR = "error.json"
+Choice = Literal["auto", "portable", "cmsis-nn"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """`core` as GCC names it, `flash` and `ram` the device's, `stack` what of its RAM is the stack's.
+
+    `board` is the emulator's machine that the test firmware is linked for; `kernels` are the fastest
+    that the core has (`auto`), plain C (`portable`), or CMSIS-NN's (`cmsis-nn`); `compiler` is the path
+    or name of arm-none-eabi-gcc, else $ARM_NONE_EABI_GCC, else the PATH. With `traced` the test firmware
+    tells what each operator leaves. `model` comes from the plan.
+    """
+
+    core: str
+    board: str
+    flash: int | str
+    ram: int | str
+    stack: int | str = "2KiB"
+    kernels: Choice = "auto"
+    optimize: Literal["-O2", "-O3", "-Os"] = "-O2"
+    compiler: str = ""
+    traced: bool = False
+    model: str = "model"
+
+
+def compiler(setting: str = "") -> Path:
+    """The cross compiler; ToolError with what to install where there is none."""
+    found = tool.find(COMPILER, setting)
+    if found is None:
+        raise ToolError(f"{COMPILER} was not found", INSTALL)
+    return found
