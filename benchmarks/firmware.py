@@ -23,10 +23,11 @@ from rich.table import Table
 from benchmarks.firmware_models import INTERPRETER, NETWORKS, Absent, Network
 from benchmarks.measuring import Figure, scratch
 from edgeq.arrays import Array
-from edgeq.backends.firmware import SIZES, Firmware
+from edgeq.backends.firmware import Firmware
 from edgeq.emulation import qemu
 from edgeq.emulation.boards import BOARDS
 from edgeq.errors import EdgeqError
+from edgeq.firmware.building import SIZES
 from edgeq.firmware.providers import Choice
 from edgeq.graph import read
 from edgeq.interpret import tflm_outputs

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq.artifact import digest_of_file
+from edgeq import tool
 from edgeq.errors import ConfigError, ToolError
 from edgeq.frontends import FRONTENDS
 from edgeq.judging.scoring import Scoring
@@ -46,7 +46,7 @@ def versions(makers: Iterable[object]) -> dict[str, str]:
     names = {name for maker in used for name in getattr(maker, "packages", ())}
     programs = {program for maker in used for program in _programs(maker)}
     return {name: found for name in sorted(names) if (found := installed(name))} | {
-        program.name: f"sha256:{digest_of_file(program)}" for program in sorted(programs)}
+        program.name: f"sha256:{tool.digest(program)}" for program in sorted(programs)}
 
 
 def installed(package: str) -> str | None:

@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 
-from edgeq import timings
+from edgeq import timings, tool
 from edgeq.artifact import Artifact, Origin, digest_of, digest_of_file
 from edgeq.errors import ConfigError, NotMade, Refused, ToolError
 from edgeq.modules import closure, file_of
@@ -139,7 +139,7 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
                     *(closure(file_of(name)) for name in getattr(maker, "programs", ()))],
         "fields": vars(maker),
         "packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
-        "tools": [digest_of_file(tool) for tool in getattr(maker, "tools", tuple)()],
+        "tools": [tool.digest(program) for program in getattr(maker, "tools", tuple)()],
         "cpu": cpu() if getattr(maker, "native", False) else None,
         "inputs": [value.digest if isinstance(value, Artifact) else value for value in inputs],
     }

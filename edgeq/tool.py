@@ -6,6 +6,8 @@ that quotes the end of its output. What its exit status means is for the caller 
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
 import resource
@@ -20,6 +22,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
+from edgeq.artifact import digest_of_file
 from edgeq.errors import ToolError
 
 log = logging.getLogger(__name__)
@@ -71,6 +74,31 @@ def run(argv: Sequence[str | Path], *, timeout_s: float, cwd: Path, name: str = 
     if status < 0:
         raise ToolError(f"{name} {died_of(-status)}", tail(output))
     return Finished(status, output)
+
+
+def cache() -> Path:
+    """Where what is compiled, installed or found out once lies: edgeq's folder in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeq"
+
+
+@functools.cache
+def digest(program: Path) -> str:
+    """The sha256 of a program's file, kept in the cache for as long as the file is the same one.
+
+    That is told, as git tells it, by its size, its times and its place on the disk.
+    """
+    found = program.stat()
+    mark = f"{program} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    note = cache() / "programs" / hashlib.sha256(mark.encode("utf-8", "surrogateescape")).hexdigest()
+    with suppress(OSError):
+        return note.read_text(encoding="ascii")
+    made = digest_of_file(program)
+    with suppress(OSError):  # a cache that cannot be written is none
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(f".{os.getpid()}")
+        draft.write_text(made, encoding="ascii")
+        draft.replace(note)
+    return made
 
 
 def stop_all() -> None:

@@ -23,7 +23,7 @@ def weighted(seed, kernel_shape, *, depth=False, linear=False, activation=0, lar
 
 def requantized(sums, made):
     """TFLite's outputs of accumulators (…, channels)."""
-    mantissas, shifts = multipliers(*(made.input(i).grid for i in (0, 1)), made.sink.grid)
+    mantissas, shifts = multipliers(made.name, *(made.input(i).grid for i in (0, 1)), made.sink.grid)
     outputs = scaled(sums, mantissas, shifts) + int(made.sink.grid.zero_points[0])
     return np.clip(outputs, *bounds(made.option("fusedActivationFunction"), made.sink.grid, "INT8"))
 

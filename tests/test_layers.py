@@ -17,9 +17,9 @@ ROLES = ("frontends", "recipes", "backends", "runners", "meters")
 LAYERS = (
     ("__init__", "errors"),
     ("arrays", "artifact", "progress"),
-    ("modules",),
+    ("modules", "tool"),
     ("measurement", "timings"),
-    ("store", "tool"),
+    ("store",),
     ("workers", "emulation"),
     ("graph", "decode"),
     ("trust", "user_code", "baseline", "quantization", "interpret", "lint"),

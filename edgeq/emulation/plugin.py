@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ FLAGS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror")
 
 def built() -> Path:
     """The compiled plugin, in the user's cache; ToolError where it cannot be compiled."""
-    place = cache() / f"count-{digest_of_file(SOURCE)[:16]}.so"
+    place = tool.cache() / f"count-{digest_of_file(SOURCE)[:16]}.so"
     if not place.exists():
         compiler = tool.find("gcc") or tool.find("cc")
         if compiler is None:
@@ -41,8 +40,3 @@ def _compile(compiler: Path, place: Path) -> None:
             raise ToolError("the plugin that counts instructions could not be compiled",
                             tool.tail(finished.output))
         draft.replace(place)
-
-
-def cache() -> Path:
-    """Where what is compiled or installed once lies: edgeq's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeq"

@@ -15,7 +15,6 @@ from pathlib import Path
 from edgeq import tool
 from edgeq.emulation import elf as elf_file
 from edgeq.emulation.boards import SOURCES
-from edgeq.emulation.plugin import cache
 from edgeq.emulation.qemu import BEGINS, ENDS
 from edgeq.errors import ToolError
 
@@ -42,7 +41,7 @@ class Timed:
 def installed() -> Rp2040js | None:
     """Node with rp2040js of $RP2040JS, or as script/setup installs it; None where either is missing."""
     node = tool.find("node")
-    folder = Path(environ.get("RP2040JS") or cache() / "npm/node_modules/rp2040js")
+    folder = Path(environ.get("RP2040JS") or tool.cache() / "npm/node_modules/rp2040js")
     module = folder / "dist/esm/index.js"
     return Rp2040js(node, module) if node and module.exists() else None
 

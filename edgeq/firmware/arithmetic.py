@@ -32,11 +32,18 @@ def multiplier(factor: float) -> tuple[int, int]:
     return (mantissa, shift) if shift >= -31 else (0, 0)
 
 
-def multipliers(source: Quantization, weights: Quantization, sink: Quantization) -> tuple[Integers, Integers]:
-    """What accumulators of a layer are scaled by, a channel each: mantissas and shifts."""
-    factors = (source.scales[0].astype(np.float64) * weights.scales.astype(np.float64)
-               / sink.scales[0].astype(np.float64))
-    both = np.array([multiplier(float(factor)) for factor in factors], np.int64)
+def multipliers(
+    operator: str, source: Quantization, weights: Quantization, sink: Quantization
+) -> tuple[Integers, Integers]:
+    """What the accumulators of a layer are scaled by, an entry a scale of the weights: mantissas, shifts.
+
+    FULLY_CONNECTED multiplies two single scales in single precision, all else in double (TFLite's
+    GetQuantizedConvolutionMultipler and PopulateConvolutionQuantizationParams).
+    """
+    single = operator == "FULLY_CONNECTED" and not weights.per_channel
+    kind = np.float32 if single else np.float64
+    products = (source.scales[0].astype(kind) * weights.scales.astype(kind)).astype(np.float64)
+    both = np.array([multiplier(float(each)) for each in products / float(sink.scales[0])], np.int64)
     return both[:, 0], both[:, 1]
 
 

@@ -24,7 +24,7 @@ from edgeq.firmware.cmsis_nn.calls import (
     zero_points,
 )
 from edgeq.firmware.kernel import Constant, Input, Kernel, Operation, Output, Scratch
-from edgeq.firmware.portable.scaling import Layer, shared_factors, weights_of
+from edgeq.firmware.portable.scaling import Layer, weights_of
 from edgeq.firmware.portable.text import Lines, shaped
 from edgeq.firmware.portable.window import axes
 
@@ -71,7 +71,7 @@ def dense(build: Build, operation: Operation) -> Kernel | None:
     if rest or operation.input(1).grid.per_channel:
         return None
     layer = Layer(operation, weights, complete=True)
-    mantissas, shifts = shared_factors(layer)
+    mantissas, shifts = layer.factors()
     factor = {"multiplier": int(mantissas[0]), "shift": int(shifts[0])}
     body = [*structure("context", "context", buf="(void *)(uintptr_t)sums", size=4 * outputs),
             *structure("fc_params", "parameters", **zero_points(operation), activation=clamp(operation)),

@@ -66,7 +66,7 @@ def plain_int8(operation: Operation) -> bool:
 def layer(operation: Operation, weights: Integers) -> Layer | None:
     """The layer of `operation`, its `weights` as (outputs, inputs); None where its sums are too large."""
     source, sink = operation.grids
-    mantissas, shifts = multipliers(source, operation.input(1).grid, sink)
+    mantissas, shifts = multipliers(operation.name, source, operation.input(1).grid, sink)
     zero_point, count = int(source.zero_points[0]), len(weights)
     bias = _bias(operation, count) - zero_point * weights.sum(1)
     limits = bounds(int(operation.option("fusedActivationFunction")), sink, "INT8")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeq.arrays import Integers
-from edgeq.firmware.arithmetic import bounds, multiplier, multipliers
+from edgeq.firmware.arithmetic import bounds, multipliers
 from edgeq.firmware.fit import Sums, reach
 from edgeq.firmware.kernel import Operation
 from edgeq.graph import Tensor, values_of
@@ -64,7 +64,8 @@ def layer(operation: Operation, weights: Integers) -> Layer | None:
     """
     flat = weights.reshape(len(weights), -1)
     border = int(operation.source.grid.zero_points[0])
-    mantissas, shifts = (np.broadcast_to(each, len(flat)) for each in _multipliers(operation))
+    mantissas, shifts = (np.broadcast_to(each, len(flat)) for each in multipliers(
+        operation.name, operation.source.grid, operation.input(1).grid, operation.sink.grid))
     least, most = reach(flat)
     low, high = bounds(operation.option("fusedActivationFunction"), operation.sink.grid, "INT8")
     bias = _bias(operation, len(flat)) - border * flat.sum(1)
@@ -109,13 +110,3 @@ def padded(operation: Operation, taps: tuple[int, int]) -> tuple[Axis, Axis]:
 def _bias(operation: Operation, channels: int) -> Integers:
     present = len(operation.inputs) > 2 and operation.inputs[2] is not None
     return integers(operation.input(2)).reshape(-1) if present else np.zeros(channels, np.int64)
-
-
-def _multipliers(operation: Operation) -> tuple[Integers, Integers]:
-    """The scales of the sums; where FULLY_CONNECTED has but one, TFLM multiplies two in single precision."""
-    grids = operation.source.grid, operation.input(1).grid, operation.sink.grid
-    if operation.name != "FULLY_CONNECTED" or grids[1].per_channel:
-        return multipliers(*grids)
-    product = float(np.float32(grids[0].scales[0]) * np.float32(grids[1].scales[0]))
-    mantissa, shift = multiplier(product / float(grids[2].scales[0]))
-    return np.array([mantissa], np.int64), np.array([shift], np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeq.errors import Refused
 from edgeq.firmware.kernel import Input, Kernel, Operation, Output
-from edgeq.firmware.portable.scaling import Layer, block_of, shared_factors, sums, weights_of
+from edgeq.firmware.portable.scaling import Layer, block_of, sums, weights_of
 from edgeq.firmware.portable.text import c_type, function, loop, plus, require_integers
 
 
@@ -18,7 +18,7 @@ def dense(operation: Operation) -> Kernel:
         raise Refused(f"its weights take rows of {inputs}, its input has {operation.source.elements} values",
                       "export the model again")
     layer = Layer(operation, weights, complete=True)
-    found = sums(layer, shared_factors(layer))
+    found = sums(layer)
     parameters = (f"const {c_type(operation.source)} *x, {c_type(operation.sink)} *y, const int8_t *weights, "
                   f"{found.parameters}")
     block = block_of(outputs)

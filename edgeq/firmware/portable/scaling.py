@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeq.arrays import Array, Integers
 from edgeq.errors import Refused
-from edgeq.firmware.arithmetic import bounds, multiplier, multipliers
+from edgeq.firmware.arithmetic import bounds, multipliers
 from edgeq.firmware.kernel import NAME, Constant, Operation
 from edgeq.firmware.portable.text import Lines, plus
 from edgeq.graph import Tensor, values_of
@@ -68,7 +68,7 @@ class Layer:
     def factors(self) -> tuple[Integers, Integers]:
         """Mantissas and shifts, a channel each."""
         grid = self.operation.input(self.places[1]).grid
-        found = multipliers(self.source.grid, grid, self.operation.sink.grid)
+        found = multipliers(self.operation.name, self.source.grid, grid, self.operation.sink.grid)
         mantissas, shifts = (np.broadcast_to(each, len(self.weights)) for each in found)
         return mantissas, shifts
 
@@ -124,11 +124,11 @@ def weights_of(operation: Operation, place: int) -> Array:
     return values_of(tensor)
 
 
-def sums(layer: Layer, factors: tuple[Integers, Integers] | None = None) -> Sums:
-    """The sums of a layer; `factors` in place of its own, mantissas and shifts."""
-    mantissas, shifts = factors or layer.factors()
-    clamp = bounds(layer.operation.operator.options.get("fusedActivationFunction", 0),  # type: ignore[arg-type]
-                   layer.operation.sink.grid, layer.operation.sink.dtype)
+def sums(layer: Layer) -> Sums:
+    """The sums of a layer."""
+    mantissas, shifts = layer.factors()
+    sink, options = layer.operation.sink, layer.operation.operator.options
+    clamp = bounds(int(str(options.get("fusedActivationFunction", 0))), sink.grid, sink.dtype)
     return _wide(layer, mantissas, shifts, clamp) if layer.wide else _narrow(layer, mantissas, shifts, clamp)
 
 
@@ -218,13 +218,3 @@ def _checked(bias: Integers) -> Integers:
     if np.abs(bias).max() > WIDEST:
         raise Refused("its bias does not fit in 32 bits", "check the scales of its input and weights")
     return bias
-
-
-def shared_factors(layer: Layer) -> tuple[Integers, Integers]:
-    """Mantissas and shifts of FULLY_CONNECTED: TFLite multiplies two single scales in float32."""
-    grid = layer.operation.input(layer.places[1]).grid
-    if grid.per_channel:
-        return layer.factors()
-    product = np.float32(layer.source.grid.scales[0]) * np.float32(grid.scales[0])
-    mantissa, shift = multiplier(float(product) / float(layer.operation.sink.grid.scales[0]))
-    return np.full(len(layer.weights), mantissa), np.full(len(layer.weights), shift)
