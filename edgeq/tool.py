@@ -6,7 +6,6 @@ that quotes the end of its output. What its exit status means is for the caller 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import os
@@ -15,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
-from edgeq.artifact import digest_of_file
+from edgeq.artifact import digest_of, digest_of_file
 from edgeq.errors import ToolError
 
 log = logging.getLogger(__name__)
 running: set[int] = set()  # the process groups of the programs at work
 TAIL = 1500
+SETTLED_NS = 2_000_000_000
 KEPT = 16 << 20  # bytes of what a program prints
 LARGEST = 1 << 30  # bytes of a file that a program may write, and so of what it may print
 
@@ -81,18 +82,23 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeq"
 
 
-@functools.cache
 def digest(program: Path) -> str:
     """The sha256 of a program's file, kept in the cache for as long as the file is the same one.
 
-    That is told, as git tells it, by its size, its times and its place on the disk.
+    That is told, as git tells it, by its size, its times and its place on the disk. A folder's is that
+    of all in it, found anew.
     """
+    if program.is_dir():
+        return digest_of(program)
     found = program.stat()
+    settled = time.time_ns() - found.st_ctime_ns > SETTLED_NS
     mark = f"{program} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
     note = cache() / "programs" / hashlib.sha256(mark.encode("utf-8", "surrogateescape")).hexdigest()
     with suppress(OSError):
         return note.read_text(encoding="ascii")
     made = digest_of_file(program)
+    if not settled:  # its times may not tell the next change from this one
+        return made
     with suppress(OSError):  # a cache that cannot be written is none
         note.parent.mkdir(parents=True, exist_ok=True)
         draft = note.with_suffix(f".{os.getpid()}")

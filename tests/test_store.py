@@ -19,6 +19,7 @@ import pytest
 from makers import Failing, Length, Meeting, Text, Upper, Waiting, on_small_disk, wait_for
 
 from edgeq import store as stores
+from edgeq import tool
 from edgeq.artifact import Artifact, Origin, digest_of
 from edgeq.errors import ConfigError, EdgeqError, NotMade, Refused, ToolError
 from edgeq.modules import PACKAGE, imported, reached
@@ -28,6 +29,7 @@ ONE, OTHER = Artifact("1" * 64, "sources/one"), Artifact("2" * 64, "sources/othe
 KEYS = """
 import json
 from pathlib import Path
+from edgeq.backends.firmware import Firmware
 from edgeq.backends.litert import Litert
 from edgeq.frontends.tflite import Tflite
 from edgeq.recipes.static_int8 import StaticInt8
@@ -36,7 +38,8 @@ from edgeq.runners.tflm import Tflm
 from edgeq.judging.scoring import Scoring
 from edgeq.store import task_of
 steps = {"convert": Tflite().convert, "quantize": StaticInt8().quantize, "compile": Litert().compile,
-         "run": Host().run, "run in tflm": Tflm().run, "score": Scoring().measure}
+         "run": Host().run, "run in tflm": Tflm().run, "score": Scoring().measure,
+         "compile firmware": Firmware("cortex-m4", "mps2-an386", "1MiB", "256KiB").compile}
 print(json.dumps({name: task_of(step, ()).key for name, step in steps.items()}))
 """
 MAKE = """
@@ -131,6 +134,13 @@ class Tooled:
 
 
 @dataclass(frozen=True)
+class Live:
+    live: ClassVar = True
+
+    def write(self, out: Path) -> None: ...
+
+
+@dataclass(frozen=True)
 class Native:
     native: ClassVar = True
 
@@ -184,8 +194,11 @@ def test_a_key_changes_with_every_module_that_the_maker_reaches_and_with_no_othe
     assert keys_with("recipes/static_int8.py") == {"quantize"}
     assert keys_with("ptq/quantizer.py") == {"quantize"}, "imported by engines, which the recipe imports"
     assert keys_with("judging/scoring.py") == {"score"}
-    assert keys_with("interpret.py") == {"convert", "quantize", "run", "run in tflm"}
-    assert keys_with("errors.py") == {"convert", "quantize", "compile", "run", "run in tflm", "score"}
+    assert keys_with("firmware/arena.py") == {"compile firmware"}, "of the program that the backend runs"
+    assert keys_with("emulation/c/start.c") == {"compile firmware"}, "a source in another language"
+    assert keys_with("interpret.py") == {"convert", "quantize", "run", "run in tflm", "compile firmware"}
+    assert keys_with("errors.py") == {"convert", "quantize", "compile", "run", "run in tflm", "score",
+                                      "compile firmware"}
     assert keys_with("flow.py") == set()
 
 
@@ -216,6 +229,26 @@ def test_a_key_changes_with_the_bytes_of_an_outside_program(tmp_path: Path) -> N
     before = key(Tooled(str(program)).write)
     program.write_text("two")
     assert key(Tooled(str(program)).write) != before
+
+
+def test_the_digest_of_a_program_is_kept_as_long_as_it_is_the_same(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tool, "SETTLED_NS", 0)
+    program = tmp_path / "compiler"
+    program.write_text("one")
+    read: list[Path] = []
+    monkeypatch.setattr(tool, "digest_of_file", lambda path: read.append(path) or path.read_text())
+    assert tool.digest(program) == tool.digest(program) == "one"
+    program.write_text("other")
+    assert tool.digest(program) == "other"
+    assert len(read) == 2
+
+
+def test_what_a_device_does_is_known_by_its_run(monkeypatch) -> None:
+    before = key(Live().write)
+    assert key(Live().write) == before
+    monkeypatch.setattr(stores, "RUN", "another")
+    assert key(Live().write) != before
 
 
 def test_the_processors_flags_count_for_native_makers_alone(monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import ClassVar
 
 from edgeq import tool
 from edgeq.errors import ConfigError, Refused, ToolError
-from edgeq.firmware.order import ERROR, Order, compiler
+from edgeq.firmware.order import ERROR, LIBRARY, Order, compiler
 
 MODULE = "edgeq.firmware"
 ORDER = "order.json"
@@ -21,13 +22,30 @@ ERRORS = {kind.__name__: kind for kind in (ConfigError, Refused, ToolError)}
 class Firmware(Order):
     """All that can be ordered (see Order), and how long making it may take."""
 
-    packages: ClassVar = ("ai-edge-litert", "tflite-micro")
     programs: ClassVar = (f"{MODULE}.__main__",)
     timeout_s: float = 600.0
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What reads the model and computes its golden vectors; the copy of CMSIS-NN, where that is used."""
+        copy = ("bakenn",) if self.kernels == "cmsis-nn" and not self._library else ()
+        return ("ai-edge-litert", "tflite-micro", *copy)
+
     def tools(self) -> tuple[Path, ...]:
-        """The cross compiler; ToolError with what to install where there is none."""
-        return (compiler(self.compiler),)
+        """The cross compiler, and the user's CMSIS-NN where that is used.
+
+        Raises ToolError with what to install where there is no compiler.
+        """
+        used = (self._library,) if self.kernels == "cmsis-nn" and self._library else ()
+        return (compiler(self.compiler), *used)
+
+    @property
+    def _library(self) -> Path | None:
+        root = os.environ.get(LIBRARY)
+        if root and not Path(root).is_dir():
+            raise ConfigError(f"${LIBRARY} names {root}, which is no folder",
+                              "name the folder of CMSIS-NN that has Include/ and Source/")
+        return Path(root) if root else None
 
     def compile(self, out: Path, quantized: Path) -> None:
         """Ship the sources, the library and the test firmware, with their memory.

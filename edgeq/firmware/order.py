@@ -16,6 +16,7 @@ from edgeq.errors import ToolError
 COMPILER = "arm-none-eabi-gcc"
 INSTALL = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi, or set ARM_NONE_EABI_GCC"
 ERROR = "error.json"
+LIBRARY = "CMSIS_NN_ROOT"  # where the user's own copy of it is named
 Choice = Literal["auto", "portable", "cmsis-nn"]
 
 

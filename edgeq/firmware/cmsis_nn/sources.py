@@ -15,8 +15,8 @@ from pathlib import Path
 
 from edgeq.errors import ConfigError, ToolError
 from edgeq.firmware.network import Library
+from edgeq.firmware.order import LIBRARY
 
-VARIABLE = "CMSIS_NN_ROOT"
 HEADER = "Include/arm_nnfunctions.h"
 COMPILER = "cmsis_compiler.h"  # of CMSIS-Core, which releases before 4.1 include
 FOLDERS = ("cmsis_nn/Include", "cmsis_core/Include")
@@ -57,7 +57,7 @@ class Copy:
         if (taken := self.parameters.get(function)) != parameters:
             raise ToolError(
                 f"{function} of the CMSIS-NN in {self.root} has {taken} parameters, not {parameters}",
-                f"set {VARIABLE} to a release from 4.0 to 7.0, or build with kernels: auto")
+                f"set {LIBRARY} to a release from 4.0 to 7.0, or build with kernels: auto")
 
     @property
     def recent(self) -> bool:
@@ -80,15 +80,15 @@ def found() -> Copy:
     Raises ConfigError where the variable names something else, ToolError where there is neither.
     """
     bundled = _bundled()
-    if given := os.environ.get(VARIABLE):
+    if given := os.environ.get(LIBRARY):
         root = Path(given)
         if not (root / HEADER).is_file():
-            raise ConfigError(f"${VARIABLE} names {given}, which has no {HEADER}",
+            raise ConfigError(f"${LIBRARY} names {given}, which has no {HEADER}",
                               "name the folder of CMSIS-NN that has Include/ and Source/")
         return Copy(root, _core(root, bundled))
     if bundled is None:
         raise ToolError("CMSIS-NN was not found",
-                        f"pip install bakenn==1.0.0, which has a copy, or set {VARIABLE} to the folder of "
+                        f"pip install bakenn==1.0.0, which has a copy, or set {LIBRARY} to the folder of "
                         "CMSIS-NN that has Include/ and Source/; or build with kernels: auto")
     return Copy(bundled / "cmsis_nn", bundled / "cmsis_core")
 
@@ -137,4 +137,4 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise ToolError(f"{path} cannot be read: {error.strerror}",
-                        f"make it readable, or correct {VARIABLE}") from error
+                        f"make it readable, or correct {LIBRARY}") from error
