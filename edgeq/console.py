@@ -14,7 +14,7 @@ from rich.text import Text
 from edgeq.errors import ConfigError, EdgeqError
 from edgeq.flow import Said
 from edgeq.gates import Verdict, between, shown
-from edgeq.measurement import WORST, Measurement
+from edgeq.measurement import WORST, Measurement, Value
 from edgeq.parity import Chain
 from edgeq.plan import Job
 from edgeq.ptq.sensitivity import Table as Sensitivities
@@ -197,11 +197,18 @@ def _scores(metrics: Measurement) -> Iterator[str]:
     for metric in (*scores, *COSTS):
         found = metrics.get(metric)
         if found and found.value is not None:
-            ends = f" ({between(found.interval)})" if found.interval and metric != "accuracy" else ""
-            about = "about " if found.source == "estimated" else ""
-            yield f"{SHORT[metric]} {about}{shown(found.value, found.unit)}{ends}"
+            yield f"{SHORT[metric]} {_figure(found)}{_ends(metric, found)}"
     if counts := {found.n for found in metrics.values() if found.n}:
         yield f"n {max(counts)}"
+
+
+def _figure(found: Value) -> str:
+    about = "about " if found.source == "estimated" else ""
+    return f"{about}{shown(found.value, found.unit)}"
+
+
+def _ends(metric: str, found: Value) -> str:
+    return f" ({between(found.interval)})" if found.interval and metric != "accuracy" else ""
 
 
 def _verdict(verdict: Verdict) -> str:

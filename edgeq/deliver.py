@@ -125,9 +125,8 @@ def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[
     for beside in (NOTICE, LINT):
         if (program / beside).exists():
             shutil.copyfile(program / beside, new / beside)
-    for step in ("quantized", "outputs"):
-        if step in best.made:
-            _copy_details(store.path(best.made[step]) / DETAILS, new / DETAILS)
+    for step in best.made.keys() & {"quantized", "outputs"}:
+        _copy_details(store.path(best.made[step]) / DETAILS, new / DETAILS)
     files = [_described(file, new) for file in sorted(new.rglob("*")) if file.is_file()]
     write(new / "manifest.json", json.dumps(_manifest(report, result, best, files), indent=1))
     (new / "logs").mkdir()

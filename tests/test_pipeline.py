@@ -380,7 +380,8 @@ def test_a_whole_build_goes_through_folders_with_spaces_and_umlauts(edgeq, edit,
                   "--output-dir", home / "Ausgabe é", "--json", home / "ber icht.json")
     assert ended.returncode == 0, ended.stderr
     report = json.loads((home / "ber icht.json").read_text(encoding="utf-8"))
-    assert [result["target"] for result in report["results"]] == ["host", "tflm", "cortex-m4", "ethos-u55-128", "edgetpu"]
+    assert [result["target"] for result in report["results"]] == [
+        "host", "tflm", "cortex-m4", "ethos-u55-128", "edgetpu"]
     assert all((home / "Ausgabe é" / file["path"]).is_file()
                for result in report["results"] for file in result["artifacts"])
 

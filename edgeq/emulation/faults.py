@@ -44,7 +44,11 @@ def told(values: Sequence[int], elf: Path | None) -> tuple[str, str]:
     cause = next((words for bits, words in CAUSES if registers["cfsr"] & bits), "")
     if not registers["framed"]:
         return cause or "the stack overflowed", f"give it a larger stack; registers: {listed}"
-    place = (elf and function_at(elf, registers["pc"])) or f"{registers['pc']:#010x}"
-    caller = elf and function_at(elf, registers["lr"] & ~1)
+    place = _function(elf, registers["pc"]) or f"{registers['pc']:#010x}"
+    caller = _function(elf, registers["lr"] & ~1)
     called = f", called from {caller}" if caller else ""
     return f"{cause or 'a fault'} in {place}{called}", f"registers: {listed}"
+
+
+def _function(elf: Path | None, address: int) -> str:
+    return function_at(elf, address) if elf else ""

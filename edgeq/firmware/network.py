@@ -133,7 +133,7 @@ def _problems(graph: Graph) -> Iterator[str]:
         if len(ends) != 1:
             yield f"it has {len(ends)} {what}, and firmware takes one"
     for tensor in graph.tensors:
-        if tensor.dynamic and any(size < 0 for size in tensor.signature[1:]):
+        if min(tensor.signature[1:], default=0) < 0:
             yield f"the shape of {tensor.name!r} is open: {tensor.signature}"
         if tensor.variable:
             yield f"{tensor.name!r} keeps state between inferences"
