@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-
-from edgeq.artifact import digest_of_file
 
 PACKAGE = Path(__file__).parent
 OWN = re.compile(r"^(?:from (edgeq[\w.]*) import (?:\(([^)]*)\)|(.*))|import (edgeq[\w.]*))", re.MULTILINE)
@@ -27,7 +26,7 @@ def imported(file: Path, root: Path) -> tuple[Path, ...]:
     """
     if root == PACKAGE:
         ours = _own_modules()
-        found = {ours[name] for name in _own_names(file.read_text(encoding="utf-8")) if name in ours}
+        found = {ours[name] for name in _own_names(_content(file).decode("utf-8")) if name in ours}
     else:
         package = file.parent.relative_to(root).parts if root in file.parents else ()
         statements = _statements(ast.parse(file.read_bytes(), filename=str(file)).body)
@@ -71,7 +70,13 @@ def file_of(name: str) -> Path:
 @functools.cache
 def _digest(file: Path) -> str:
     """The digest of a file that many closures hold."""
-    return digest_of_file(file)
+    return hashlib.sha256(_content(file)).hexdigest()
+
+
+@functools.cache
+def _content(file: Path) -> bytes:
+    """The bytes of a file that is read for its imports, and for its digest."""
+    return file.read_bytes()
 
 
 @functools.cache
