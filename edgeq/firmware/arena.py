@@ -75,6 +75,14 @@ def bound(buffers: Iterable[Buffer]) -> int:
                 for step in {buffer.first for buffer in held}), default=0)
 
 
+def fullest(plan: Plan) -> list[Buffer]:
+    """What is held at the step that holds most, the largest first."""
+    held = [[each for each in plan.buffers if each.first <= step <= each.last]
+            for step in {buffer.first for buffer in plan.buffers}]
+    most = max(held, key=lambda each: sum(buffer.size for buffer in each), default=[])
+    return sorted(most, key=lambda buffer: -buffer.size)
+
+
 def packed(buffers: Sequence[Buffer]) -> tuple[int, ...]:
     """Offsets at which no two `buffers` that are held at the same time overlap.
 

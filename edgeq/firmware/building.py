@@ -23,7 +23,7 @@ from edgeq.emulation.boards import BOARDS, SOURCES, harness, linker_script
 from edgeq.emulation.cores import CORES, Core
 from edgeq.errors import ConfigError
 from edgeq.firmware import toolchain
-from edgeq.firmware.arena import planned
+from edgeq.firmware.arena import fullest, planned
 from edgeq.firmware.network import network
 from edgeq.firmware.order import Choice, Order, compiler
 from edgeq.firmware.project import COMPILED, GOLDEN, host_main, project
@@ -54,7 +54,7 @@ def build(order: Order, quantized: Path, out: Path) -> None:
         texts = _texts(made)
         _write(ship / FOLDER, texts.own | texts.theirs | project(made, texts.compiled, texts.includes,
                                                                  _golden(model, made)))
-        objects = _objects(order, chain, out, texts)
+        objects = _objects(order, chain, out, made, texts)
         sections = _link(order, chain, made, objects, ship)
         host.result()
     shutil.copyfile(model, out / FUNCTIONAL)
@@ -94,14 +94,14 @@ class _Texts:
         return [*_compiled(self.own), *_compiled(self.theirs)]
 
 
-def _objects(order: Order, chain: Toolchain, out: Path, texts: _Texts) -> list[Path]:
+def _objects(order: Order, chain: Toolchain, out: Path, made: Program, texts: _Texts) -> list[Path]:
     """The library's objects, from the `texts` as they are shipped, seen to fit the device."""
     work = shutil.copytree(out / SHIP / FOLDER, out / WORK)
     included = [f"-I{name}" for name in texts.includes]
     traced = ["-DEQ_TRACE"] if order.traced else []
     objects = chain.objects(work, _compiled(texts.own), [*WARNINGS, *traced, *included])
     objects += chain.objects(work, _compiled(texts.theirs), included)
-    toolchain.see_fit(objects, room(order))
+    toolchain.see_fit(objects, room(order), _tensors(made))
     return objects
 
 
@@ -118,7 +118,7 @@ def _link(order: Order, chain: Toolchain, made: Program, objects: list[Path], sh
     macros = [f"-D{name}={value}" for name, value in _macros(made)]
     macros += ["-DEQ_TRACE"] if order.traced else []
     test = chain.objects(work, names, [*WARNINGS, *macros])
-    toolchain.see_fit([*objects, *test], own)
+    toolchain.see_fit([*objects, *test], own, _tensors(made))
     elf = chain.linked(work, [*(each.name for each in test), archive.name, "-T", SCRIPT], ELF)
     for file in (archive, elf, elf.with_suffix(".map")):
         shutil.copyfile(file, ship / file.name)
@@ -141,6 +141,11 @@ def _compiled(names: Iterable[str]) -> list[str]:
 def _programmed(graph: Graph, model: str, choice: Choice, instructions: Sequence[str]) -> Program:
     made = network(graph, providers(choice, instructions))
     return Program(identifier(model), made, planned(made))
+
+
+def _tensors(made: Program) -> list[str]:
+    """What the arena holds where it is fullest, the largest first."""
+    return [f"{buffer.name} {buffer.size}" for buffer in fullest(made.plan)]
 
 
 def _macros(made: Program) -> Iterator[tuple[str, str]]:

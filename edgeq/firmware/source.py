@@ -244,17 +244,18 @@ def _shapes(step: Step) -> str:
 
 
 def _argument(program: Program, pool: Pool, step: Step, number: int, argument: Argument) -> str:
-    operation = step.operation
+    operation, index = step.operation, step.operation.operator.index
     match argument:
         case Input(place):
             root = program.network.graph.tensors[program.network.root(operation.input(place).index)]
-            return pool.constant("data", values_of(root)) if root.constant else program.address(root.index)
+            return (pool.constant(f"input_{place}_of_{index}", values_of(root)) if root.constant else
+                    program.address(root.index))
         case Output(place):
             return program.address(operation.outputs[place].index)
         case Scratch():
             return f"at({program.plan.scratch.get(number, 0)}u)"
         case Constant(stem, values):
-            return pool.constant(stem, values)
+            return pool.constant(f"{stem}_of_{index}", values)
 
 
 def _internal(pool: Pool) -> str:

@@ -98,25 +98,28 @@ def ram_of(sections: Mapping[str, int]) -> int:
     return sum(sections.get(kind, 0) for kind in IN_RAM)
 
 
-def see_fit(objects: Sequence[Path], room: Room) -> None:
-    """Raise Refused where `objects` need more than the `room`: by how much, and what is largest."""
+def see_fit(objects: Sequence[Path], room: Room, tensors: Sequence[str]) -> None:
+    """Raise Refused where `objects` need more than the `room`: by how much, and what is largest.
+
+    `tensors` are the largest in the arena, as they are to be told.
+    """
     sections = taken(objects)
     problems = [
         f"it needs {needs} bytes of {what} and the target has {has}: {needs - has} bytes too much "
-        f"(the largest: {', '.join(_largest(objects, kinds))})"
-        for what, needs, has, kinds in (
-            ("flash", flash_of(sections), room.flash, IN_FLASH),
-            ("RAM", ram_of(sections) + room.stack, room.ram, IN_RAM)) if needs > has]
+        f"(the largest: {', '.join(largest)})"
+        for what, needs, has, largest in (
+            ("flash", flash_of(sections), room.flash, _largest(objects)),
+            ("RAM", ram_of(sections) + room.stack, room.ram, tensors[:SHOWN])) if needs > has]
     if problems:
         raise Refused(f"the firmware does not fit: {'; '.join(problems)}",
                       "a smaller model, or a target with more memory")
 
 
-def _largest(objects: Iterable[Path], kinds: Sequence[str]) -> list[str]:
-    """The largest sections of `objects` of these kinds, named by the function or array within."""
+def _largest(objects: Iterable[Path]) -> list[str]:
+    """The largest functions and arrays of `objects` in flash, each in a section named for it."""
     found = sorted(((section.size, section.name) for file in objects for section in elf.sections(file)
-                    if section.name.startswith(tuple(kinds))), reverse=True)
-    return [f"{name} {size}" for size, name in found[:SHOWN]]
+                    if section.name.startswith(IN_FLASH)), reverse=True)
+    return [f"{name.rpartition('.')[2]} {size}" for size, name in found[:SHOWN]]
 
 
 def host_build(folder: Path, sources: Sequence[str], name: str, extra: Sequence[str] = ()) -> Path:
