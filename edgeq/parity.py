@@ -1,10 +1,11 @@
 """The equality chain: every operator of a model by all that computes it, compared link by link.
 
-    LiteRT's reference kernels -> TensorFlow Lite Micro -> the host build -> the firmware
+    LiteRT's reference kernels -> TensorFlow Lite Micro -> the host build -> the firmware -> the device
 
-Each link feeds its own outputs on, so that a difference is told where it arises first; what follows
-it may be its consequence. The firmware's links must be equal bit for bit. LiteRT's need not: its
-FULLY_CONNECTED rounds once where TensorFlow Lite Micro rounds twice.
+A device that is attached tells its output alone. Each link feeds its own outputs on, so that a
+difference is told where it arises first; what follows it may be its consequence. The firmware's links
+must be equal bit for bit. LiteRT's need not: its FULLY_CONNECTED rounds once where TensorFlow Lite
+Micro rounds twice.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from edgeq.arrays import Array
 from edgeq.emulation import qemu
 from edgeq.emulation.boards import BOARDS
 from edgeq.firmware.hosted import hosted
+from edgeq.firmware.network import ALIASES
 from edgeq.graph import Graph, read
 from edgeq.interpret import on_grid
 from edgeq.program import ELF, HOST, SHIP
 from edgeq.quantization import MODEL
+from edgeq.runners.serial import Serial
 from edgeq.samples import samples_in
 from edgeq.tracing import HEAD, Trace, litert_trace, tflm_trace, written_trace
 
@@ -84,12 +87,18 @@ class Given:
 
 @dataclass(frozen=True)
 class Parity:
-    """Compares `samples` samples; on `board`, where there is a firmware, or by the interpreters alone."""
+    """Compares `samples` samples; on `board`, where there is a firmware, and on an attached `device`."""
 
     packages: ClassVar = ("ai-edge-litert", "tflite-micro")
     native: ClassVar = True
     samples: int = SAMPLES
     board: str = ""
+    device: Serial | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether a device is asked, anew each time."""
+        return self.device is not None
 
     def look(self, out: Path, quantized: Path, program: Path | None, samples: Path | None) -> None:
         """Write parity.json; ToolError where a firmware hangs or faults."""
@@ -98,6 +107,8 @@ class Parity:
         traces = {LITERT: litert_trace(model, given), TFLM: tflm_trace(model, given)}
         if program:
             traces |= self._of_program(program, read(model), given)
+        if program and self.device:
+            traces[f"device at {self.device.port}"] = _of_device(self.device, program, read(model), given)
         names = [*traces]
         links = [Link(after, before, tuple(_compared(read(model), traces[before], traces[after])))
                  for before, after in itertools.pairwise(names)]
@@ -124,6 +135,17 @@ class Parity:
         told = {"host build": hosted(program / HOST / HOST, content, traced=True).trace,
                 f"firmware on {self.board}": qemu.run(program / SHIP / ELF, content, emulation).trace}
         return {name: written_trace(graph, len(given), trace) for name, trace in told.items()}
+
+
+def _of_device(device: Serial, program: Path, graph: Graph, given: Array) -> Trace:
+    """The outputs that an attached device gives."""
+    writers, place = graph.producers(), graph.outputs[0]
+    while (writer := writers.get(place)) and writer.name in ALIASES:
+        place = writer.inputs[0]  # what the firmware tells of it
+    sink = graph.tensors[place]
+    answers = device.answers(program, given, _bytes(graph, place))
+    outputs = np.frombuffer(b"".join(answer.output for answer in answers), np.dtype(sink.dtype.lower()))
+    return {sink.index: outputs.reshape(len(given), *sink.shape)}
 
 
 def is_quantized(model: Path) -> bool:

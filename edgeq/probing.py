@@ -20,6 +20,7 @@ from edgeq.progress import heard_by
 from edgeq.ptq.sensitivity import Sensitivity, Table, read
 from edgeq.quantization import Granularity
 from edgeq.recipes.static_int8 import StaticInt8
+from edgeq.runners.serial import Serial
 from edgeq.samples import Samples
 from edgeq.store import Store
 from edgeq.target import find
@@ -86,7 +87,8 @@ def parity(asked: Question, name: str, tell: Tell) -> Chain:
         maker = Parity(asked.samples or SAMPLES)
         program = None
         if isinstance(target.backend, Firmware):
-            maker = replace(maker, board=target.backend.board)
+            device = target.runner if isinstance(target.runner, Serial) else None
+            maker = replace(maker, board=target.backend.board, device=device)
             program = store.make(replace(target.backend, traced=True).compile, quantized)
         tell("compare", None)
         return read_chain(store.path(store.make(maker.look, quantized, program, samples)))

@@ -125,6 +125,19 @@ def test_compilers_have_nothing_to_complain_of(program, tmp_path, compiler):
     assert finished.stderr == ""
 
 
+@pytest.mark.parametrize(("core", "architecture"), [
+    ("cortex-m4", "thumbv7em"), ("cortex-m55", "thumbv8.1m.main")])
+def test_clang_takes_the_fast_kernels_too(quantized, tmp_path, core, architecture):
+    backend = Firmware(core, CORES[core], flash="256KiB", ram="16KiB")
+    folder = built(backend, tmp_path / "program", quantized) / "ship/firmware"
+    assert (folder / "model_fast.S").exists()
+    for file in [*folder.glob("*.c"), *folder.glob("*.S")]:
+        subprocess.run(
+            ["clang", f"--target={architecture}-none-eabi", f"-mcpu={core}", "-mfloat-abi=hard",
+             "-isystem", "/usr/lib/arm-none-eabi/include", "-std=c99", "-Wall", "-Wextra", "-Wpedantic",
+             "-Werror", "-c", file.name, "-o", tmp_path / "object.o"], cwd=folder, check=True)
+
+
 @pytest.mark.parametrize(("core", "board"), CORES.items())
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
 def test_every_core_computes_what_tflm_computes(quantized, tmp_path, core, board, kernels):

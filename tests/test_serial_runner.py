@@ -20,6 +20,7 @@ from firmware_nets import Net
 from edgeq.backends.firmware import Firmware
 from edgeq.emulation.boards import BOARDS
 from edgeq.errors import ConfigError, ToolError
+from edgeq.parity import Parity, read_chain
 from edgeq.program import OUTPUTS, costs_in
 from edgeq.runners.qemu_cortex_m import QemuCortexM
 from edgeq.runners.serial import Serial
@@ -110,6 +111,21 @@ def test_a_device_gives_what_the_emulator_gives(
     assert np.array_equal(device, emulator)
     cycles = costs_in(tmp_path / "device")["cycles"]
     assert (cycles.source, cycles.reason) == ("unavailable", "this core has no counter of cycles")
+
+
+def test_the_device_is_the_last_link_of_the_equality_chain(
+    runner: Serial, program: Path, tmp_path: Path,
+) -> None:
+    traced, out = tmp_path / "traced", tmp_path / "out"
+    traced.mkdir()
+    out.mkdir()
+    model = quantized(tmp_path / "quantized", 0)
+    Firmware("cortex-m4", "mps2-an386", "256KiB", "64KiB", traced=True).compile(traced, model)
+    Parity(3, "mps2-an386", runner).look(out, model, traced, None)
+    chain = read_chain(out)
+    assert chain.exact
+    assert [link.name for link in chain.links][-2:] == ["firmware on mps2-an386", f"device at {runner.port}"]
+    assert [each.name for each in chain.links[-1].operators] == ["FULLY_CONNECTED"]
 
 
 def test_a_device_with_another_model_is_told(

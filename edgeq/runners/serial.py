@@ -74,13 +74,17 @@ class Serial:
         given = on_grid(graph, samples_in(samples))
         outputs, _ = agreed(program, given)
         chosen = spread(len(given), self.samples)
-        with tempfile.TemporaryDirectory() as work, held(self.port):
-            elf = self._linked(Path(work), program, given[0].nbytes, outputs[0].nbytes)
-            answers = self._answered(elf, given[chosen], _digest(program))
+        answers = self.answers(program, given[chosen], outputs[0].nbytes)
         made = np.frombuffer(b"".join(answer.output for answer in answers), outputs.dtype)
         see_same(f"the device at {self.port}", made, outputs[chosen])
         np.save(out / OUTPUTS, from_grid(graph, outputs), allow_pickle=False)
         write_costs(out, self._costs(answers))
+
+    def answers(self, program: Path, given: Array, output_bytes: int) -> list[Answer]:
+        """What the device makes of `given` (n, *shape), of the model's own type; errors as `run`."""
+        with tempfile.TemporaryDirectory() as work, held(self.port):
+            elf = self._linked(Path(work), program, given[0].nbytes, output_bytes)
+            return self._answered(elf, given, _digest(program))
 
     def _linked(self, work: Path, program: Path, input_bytes: int, output_bytes: int) -> Path:
         """The firmware for the device: the library that ships, and the serial link."""
@@ -97,6 +101,7 @@ class Serial:
         macros = {
             "EQ_HEADER": f'"{name}.h"', "EQ_INVOKE": f"{name}_invoke", "EQ_INPUT": f"{name}_input()",
             "EQ_OUTPUT": f"{name}_output()", "EQ_INPUT_BYTES": input_bytes, "EQ_OUTPUT_BYTES": output_bytes,
+            "EQ_TRACE": 1,  # what a traced library calls; over a serial line it tells nothing
             "EQ_DIGEST": ",".join(map(str, _digest(program))), "EQ_UART": f"{self.uart_base:#x}u"}
         chain = Toolchain(compiler(), (*CORES[self.core].flags, "-O2"))
         objects = chain.objects(work, [file.name for file in sources],
