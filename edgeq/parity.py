@@ -25,8 +25,7 @@ from edgeq.arrays import Array
 from edgeq.emulation import qemu
 from edgeq.emulation.boards import BOARDS
 from edgeq.firmware.hosted import hosted
-from edgeq.firmware.network import ALIASES
-from edgeq.graph import Graph, read
+from edgeq.graph import ALIASES, Graph, read
 from edgeq.interpret import on_grid
 from edgeq.program import ELF, HOST, SHIP
 from edgeq.quantization import MODEL

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from edgeq.errors import Refused
 from edgeq.firmware.kernel import Generator, Kernel, Operation
-from edgeq.graph import Graph, Operator
+from edgeq.graph import ALIASES, Graph, Operator
 
-ALIASES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})  # the same bytes in another shape
 BYTES = {"INT8": 1, "INT16": 2, "INT32": 4, "FLOAT32": 4, "BOOL": 1, "UINT8": 1, "INT64": 8}
 HINTS = {True: "use a full-integer recipe, with int8 inputs and outputs",
          False: "leave the operator out of the model, or keep its part on another target"}

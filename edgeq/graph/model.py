@@ -10,6 +10,7 @@ import numpy as np
 from edgeq.arrays import Bytes, Floats, Integers
 
 FLATTENED = frozenset({"SOFTMAX", "LOGISTIC"})
+ALIASES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})  # the same bytes in another shape
 CARRIED = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE"})  # the same values, put otherwise
 
 
