@@ -23,7 +23,7 @@ from edgeq.firmware.cmsis_nn import sources as library
 from edgeq.firmware.cmsis_nn.buffers import Build, Window
 from edgeq.firmware.kernel import Operation
 from edgeq.firmware.network import Provider, network
-from edgeq.firmware.order import COMPILER
+from edgeq.firmware.order import COMPILER, LIBRARY
 from edgeq.firmware.portable import PORTABLE
 from edgeq.firmware.prelude import PRELUDE
 from edgeq.graph import parse, values_of
@@ -241,7 +241,7 @@ def whole(tmp_path, monkeypatch):
     shutil.copytree(library.found().root, root)
     for name, text in (("elementwise_add", ADD), ("elementwise_mul", MULTIPLY), ("softmax", SOFTMAX)):
         (root / "Source" / f"arm_{name}_s8.c").write_text(text)
-    monkeypatch.setenv(library.VARIABLE, str(root))
+    monkeypatch.setenv(LIBRARY, str(root))
     return root
 
 
@@ -355,12 +355,12 @@ def test_a_library_whose_functions_take_something_else_is_an_error(whole):
 
 
 def test_no_library_is_an_error_that_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.delenv(library.VARIABLE, raising=False)
+    monkeypatch.delenv(LIBRARY, raising=False)
     monkeypatch.setattr(library.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ToolError) as raised:
         cmsis_nn(())
     assert "pip install bakenn" in raised.value.hint
-    monkeypatch.setenv(library.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(LIBRARY, str(tmp_path))
     with pytest.raises(ConfigError, match="has no Include"):
         cmsis_nn(())
 
