@@ -11,6 +11,7 @@ import demo
 import numpy as np
 import pytest
 from firmware_nets import Net
+from firmware_random import random_net
 
 from edgeq.artifact import digest_of
 from edgeq.backends.firmware import Firmware
@@ -150,6 +151,20 @@ def test_every_core_computes_what_tflm_computes(quantized, tmp_path, core, board
     assert 0 < emulated.stack_bytes < 1024
 
 
+@pytest.mark.parametrize("seed", range(3000, 3006))
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
+def test_random_graphs_by_the_fast_kernels_compute_what_tflm_computes(tmp_path, core, seed):
+    net, last = random_net(seed)
+    quantized = tmp_path / "quantized"
+    quantized.mkdir()
+    (quantized / "model.tflite").write_bytes(net.file(last))
+    program = built(Firmware(core, CORES[core], "1MiB", "1MiB"), tmp_path / "program", quantized)
+    given, wanted = drawn(quantized)
+    emulation = qemu.Emulation(BOARDS[CORES[core]], given[0].nbytes, wanted[0].nbytes)
+    emulated = qemu.run(program / "ship/firmware.elf", given.tobytes(), emulation)
+    np.testing.assert_array_equal(np.frombuffer(emulated.outputs, wanted.dtype).reshape(wanted.shape), wanted)
+
+
 @pytest.mark.parametrize(("given", "told"), [
     ({"flash": "4KiB"}, r"bytes of flash and the target has 4096: \d+ bytes too much \(the largest: "),
     ({"ram": "3KiB"}, (r"bytes of RAM and the target has 3072: \d+ bytes too much "
@@ -272,7 +287,11 @@ def clear_dense_weights(elf, quantized):
 def drawn(quantized):
     """Inputs, and what TFLM makes of them."""
     model = quantized / "model.tflite"
-    given = np.random.default_rng(1).integers(-128, 128, (5, *read(model).tensors[0].shape), np.int8)
+    graph = read(model)
+    source = graph.tensors[graph.inputs[0]]
+    bounds = np.iinfo(source.dtype.lower())
+    given = np.random.default_rng(1).integers(
+        bounds.min, bounds.max, (5, *source.shape), bounds.dtype, endpoint=True)
     return given, tflm_outputs(model, given)[0]
 
 
