@@ -2,6 +2,7 @@
 
 import itertools
 
+import firmware_nets
 import numpy as np
 import pytest
 from firmware_nets import ACTIVATIONS, PLAIN, Case, Net, by_firmware, by_tflm, case, sizes
@@ -349,3 +350,11 @@ def test_layers_of_one_shape_share_their_code():
     net.operators.append(("CONV_2D", [first, weights], [again], net.operators[0][3]))
     steps = network(parse(net.file(), "shared"), PLAIN).steps
     assert steps[0].kernel.routine == steps[1].kernel.routine
+
+
+@pytest.mark.parametrize("seed", [1001, 1051])
+def test_no_step_is_lost_where_the_whole_program_is_optimized(seed, tmp_path, monkeypatch):
+    """GCC 12.2 left the last step of these out, where it could look into the kernels from the driver."""
+    monkeypatch.setattr(firmware_nets, "CHECKED", ("-std=c99", "-O2", "-flto"))
+    net, last = random_net(seed)
+    same(tmp_path, [case("net", net.file(last), seed=seed)])

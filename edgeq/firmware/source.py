@@ -22,13 +22,16 @@ ESCAPES = {"-": "_", "_": "_U", ".": "_D"}
 TYPES = {"INT8": "int8_t", "INT16": "int16_t", "INT32": "int32_t", "FLOAT32": "float", "UINT8": "uint8_t",
          "BOOL": "uint8_t", "INT64": "int64_t"}
 ALIGNED = """\
-/* Kernels read constants by words, and work on memory that the driver shares out between tensors of
- * several types: inlined into it, GCC 12.2 loses track of that. */
+/* Kernels read constants by words. Optimized together with the driver (-flto), GCC 12.2 loses calls of
+ * them: it is not to look into them from there. */
 #if defined(__GNUC__)
 #define EQ_ALIGNED __attribute__((aligned(4)))
-#define EQ_KERNEL __attribute__((noinline))
 #else
 #define EQ_ALIGNED
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8
+#define EQ_KERNEL __attribute__((noipa))
+#else
 #define EQ_KERNEL
 #endif
 """
