@@ -202,6 +202,23 @@ def test_a_missing_tool_is_named_with_what_to_install(monkeypatch, tmp_path, mis
     assert f"apt-get install {install}" in raised.value.hint
 
 
+def test_a_wrong_place_of_cmsis_nn_fails_its_job_alone(edgeq, edit, project):
+    (project / "targets/library").mkdir(parents=True)
+    (project / "targets/library/target.yaml").write_text(
+        "description: a Cortex-M4 whose kernels are those of CMSIS-NN\nprecisions: [int8]\n"
+        "backend: {name: firmware, core: cortex-m4, board: mps2-an386, flash: 1MiB, ram: 256KiB, "
+        "kernels: cmsis-nn}\nrunner: {name: qemu-cortex-m, board: mps2-an386, clock: 1MHz}\n")
+    edit("pipeline.yaml", "[host, tflm, cortex-m4, ethos-u55-128, edgetpu]", "[library, host]")
+    text = (project / "pipeline.yaml").read_text().partition("  - {metric: arena_bytes")[0]
+    (project / "pipeline.yaml").write_text(text)
+    finished = edgeq("build", env={"CMSIS_NN_ROOT": "/nowhere"})
+    assert finished.returncode == 3
+    assert "$CMSIS_NN_ROOT names /nowhere, which is no folder" in finished.stdout
+    library, host = json.loads((project / "build/report.json").read_text())["results"]
+    assert (library["error"]["kind"], host["passed"]) == ("tool", True)
+    assert "which is no folder" in edgeq("doctor", env={"CMSIS_NN_ROOT": "/nowhere"}).stdout
+
+
 def test_the_runner_sees_that_all_agree_and_says_what_it_costs(store, tmp_path):
     backend = Firmware("cortex-m4", "mps2-an386", flash="256KiB", ram="64KiB")
     program = built(backend, tmp_path / "program", store.path(demo.quantized(store)))

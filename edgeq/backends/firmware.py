@@ -34,17 +34,19 @@ class Firmware(Order):
     def tools(self) -> tuple[Path, ...]:
         """The cross compiler, and the user's CMSIS-NN where that is used.
 
-        Raises ToolError with what to install where there is no compiler.
+        Raises ToolError with what to install where there is no compiler, or to name where no such folder.
         """
-        used = (self._library,) if self.kernels == "cmsis-nn" and self._library else ()
-        return (compiler(self.compiler), *used)
+        root = self._library
+        if self.kernels != "cmsis-nn" or root is None:
+            return (compiler(self.compiler),)
+        if not root.is_dir():
+            raise ToolError(f"${LIBRARY} names {root}, which is no folder",
+                            "name the folder of CMSIS-NN that has Include/ and Source/")
+        return (compiler(self.compiler), root)
 
     @property
     def _library(self) -> Path | None:
         root = os.environ.get(LIBRARY)
-        if root and not Path(root).is_dir():
-            raise ConfigError(f"${LIBRARY} names {root}, which is no folder",
-                              "name the folder of CMSIS-NN that has Include/ and Source/")
         return Path(root) if root else None
 
     def compile(self, out: Path, quantized: Path) -> None:
