@@ -32,6 +32,7 @@ class Order:
     frozen: bool = False
     measure: bool = False
     require_compiled: bool = False
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Planned:
 def planned(order: Order) -> Planned:
     """Read the pipeline and lay out its jobs; ConfigError for all that is wrong with them."""
     pipeline = load(order.pipeline)
-    jobs = plan(pipeline, Chosen(order.targets, order.models, order.measure))
+    jobs = plan(pipeline, Chosen(order.targets, order.models, order.measure, order.device))
     return Planned(jobs, pipeline.timeout_s)
 
 

@@ -62,6 +62,7 @@ def cli() -> None:
               help="Worker processes.")
 @click.option("--frozen", is_flag=True, help="Make nothing: fail instead.")
 @click.option("--measure", is_flag=True, help="Take every live measurement.")
+@click.option("--device", default="", help="The attached device to run on: a serial number, user@host, a port.")
 @click.option("--require-compiled", is_flag=True, help="Fail where a compiler is missing.")
 @click.option("--json", "json_file", type=FILE, help="Write report.json here too.")
 @click.option("--junit", "junit_file", type=FILE, help="Write the JUnit XML here too.")

@@ -48,5 +48,11 @@ class ToolError(EdgeqError):
     exit_code = 3
 
 
+class DeviceError(ToolError):
+    """A phone or board is missing, unreachable, full, of another kind, or failed in mid-run."""
+
+    kind = "device"
+
+
 class NotMade(ToolError):
     """The store was asked for what it does not have, and is not allowed to make it."""

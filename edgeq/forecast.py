@@ -37,7 +37,7 @@ def _given(job: Job, store: Store, take: Callable[[Origin], Artifact]) -> Given:
     """What recipes may take, as far as the store has it."""
     found: dict[str, Artifact] = {}
     with suppress(EdgeqError):  # looking the job up tells of it
-        found["source"] = take(Origin(job.model.source))
+        found["source"] = take(job.model.source)
         found["baseline"] = store.make(job.frontend.convert, found["source"])
         for role, data in job.data.items():
             if role != "evaluation":

@@ -107,7 +107,7 @@ class Parity:
         if program:
             traces |= self._of_program(program, read(model), given)
         if program and self.device:
-            traces[f"device at {self.device.port}"] = _of_device(self.device, program, read(model), given)
+            traces[f"device at {self.device.address}"] = _of_device(self.device, program, read(model), given)
         names = [*traces]
         links = [Link(after, before, tuple(_compared(read(model), traces[before], traces[after])))
                  for before, after in itertools.pairwise(names)]

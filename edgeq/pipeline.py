@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, cast
 from edgeq import ladder, limits
 from edgeq.artifact import Origin
 from edgeq.decode import Document, Place, meant, raise_all
-from edgeq.frontends import SUFFIXES, kind_of
+from edgeq.frontends import CODE, SUFFIXES, kind_of
 from edgeq.gates import Gate
 from edgeq.judging.scoring import LABELS, TASKS, Scoring
 from edgeq.ladder import Entry
@@ -44,7 +44,10 @@ class PipelineFile:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The keys of a model. `trust` admits code inside the source; `signature` is a SavedModel's."""
+    """The keys of a model. `trust` admits code inside the source; `signature` is a SavedModel's.
+
+    The source is a file, a folder, or `module:function`: then `weights` is what its module is filled with.
+    """
 
     source: str
     evaluation: Any
@@ -52,6 +55,7 @@ class ModelFile:
     training: Any = None
     trust: bool = False
     signature: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,18 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with its data and the way it is scored."""
+    """A trained network with its data and the way it is scored; a `function` where its source is code."""
 
     name: str
-    source: Path
+    source: Origin
     kind: str
     trust: bool
     signature: str
     data: Mapping[Role, DataSet]
     scoring: Scoring
     metric: Origin | None
+    function: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,26 +163,46 @@ def _model(document: Document, folder: Path, name: str, value: object) -> Model 
     sets = _sets(document, folder, value, at)
     if read is None:
         return None
-    source = folder / read.source
-    kind = _kind(document, source, (*at, "source"))
-    if kind is None or "evaluation" not in sets:
+    function = read.source if _is_function(read.source, folder) else ""
+    kind, source = (_coded if function else _filed)(document, folder, read, at)
+    if source is None or "evaluation" not in sets:
         return None
     data = {role: found for role, (found, _) in sets.items()}
     metric = sets["evaluation"][1]
     code = None if metric in ("", *TASKS) else _code(document, folder, metric, (*at, "evaluation", "metric"))
-    return Model(name, source, kind, read.trust, read.signature, data, Scoring(metric), code)
+    return Model(name, source, kind, read.trust, read.signature, data, Scoring(metric), code, function,
+                 read.weights)
 
 
-def _kind(document: Document, source: Path, at: Place) -> str | None:
+def _is_function(said: str, folder: Path) -> bool:
+    return bool(FUNCTION.fullmatch(said)) and not (folder / said).exists()
+
+
+def _coded(document: Document, folder: Path, read: ModelFile, at: Place) -> tuple[str, Origin | None]:
+    """A model that a function of the user's makes: its modules, and the file of weights beside them."""
+    code = _code(document, folder, read.source, (*at, "source"))
+    weights = folder / read.weights
+    if read.weights and not (weights.is_file() and weights.resolve().is_relative_to(folder.resolve())):
+        document.complain((*at, "weights"),
+                          f"weights: there is no file {read.weights} below the pipeline's folder")
+        return CODE, None
+    return CODE, code and Origin(folder, (*code.only, *([weights] if read.weights else ())))
+
+
+def _filed(document: Document, folder: Path, read: ModelFile, at: Place) -> tuple[str, Origin | None]:
+    """A model in a file or folder."""
+    if read.weights:
+        document.complain((*at, "weights"), "weights: they are for a source that is module:function")
+    source, place = folder / read.source, (*at, "source")
     kind = kind_of(source)
     if not source.exists():
-        document.complain(at, f"source: there is no {source}")
+        document.complain(place, f"source: there is no {source}")
     elif source.is_file() and not source.stat().st_size:
-        document.complain(at, f"source: {source} is empty")
+        document.complain(place, f"source: {source} is empty")
     elif kind is None:
-        document.complain(at, f"source: no frontend reads {source.name}; known: {', '.join(SUFFIXES)}, "
-                              "or the folder of a SavedModel")
-    return kind
+        document.complain(place, f"source: no frontend reads {source.name}; known: {', '.join(SUFFIXES)}, "
+                                 "the folder of a SavedModel, or module:function")
+    return kind or "", Origin(source) if kind else None
 
 
 def _sets(
@@ -196,7 +222,7 @@ def _data(document: Document, folder: Path, value: object, at: Place) -> tuple[D
     for key, problem in _mistakes(read, str(at[-1])):
         document.complain((*at, key), problem)
     path = folder / read.data
-    function = read.data if FUNCTION.fullmatch(read.data) and not path.exists() else ""
+    function = read.data if _is_function(read.data, folder) else ""
     origin: Origin | None = Origin(path)
     if function:
         origin = _code(document, folder, function, (*at, "data"))

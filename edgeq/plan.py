@@ -21,7 +21,7 @@ from edgeq.measurement import GROUPED, METRICS, WORST, in_group
 from edgeq.meters import Meter
 from edgeq.pipeline import DataSet, Model, Pipeline, Role
 from edgeq.recipes import Recipe
-from edgeq.target import Target
+from edgeq.target import Target, on_device
 
 T = TypeVar("T", Model, Target)
 KEPT = ("int16x8", "float32")  # what a layer may be kept in
@@ -56,11 +56,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What of a pipeline is asked for: all where nothing is named; `measure` takes every meter."""
+    """What of a pipeline is asked for: all where nothing is named; `measure` takes every meter.
+
+    `device` is the address of an attached one, which takes the emulator's place.
+    """
 
     targets: Collection[str] = ()
     models: Collection[str] = ()
     measure: bool = False
+    device: str = ""
 
 
 def plan(pipeline: Pipeline, chosen: Chosen) -> tuple[Job, ...]:
@@ -70,6 +74,8 @@ def plan(pipeline: Pipeline, chosen: Chosen) -> tuple[Job, ...]:
     """
     targets = _named(pipeline.targets, chosen.targets, "target")
     models = _named(pipeline.models, chosen.models, "model")
+    if chosen.device:
+        targets = [_attached(targets, chosen.device)]
     jobs = tuple(_job(pipeline, model, target, chosen) for model in models for target in targets)
     if problems := [problem for job in jobs for problem in _problems(job)]:
         raise ConfigError("\n".join(problems),
@@ -99,6 +105,14 @@ def _job(pipeline: Pipeline, model: Model, target: Target, chosen: Chosen) -> Jo
         meters=tuple(meter for meter in target.meters if asked & {*meter.metrics}))
 
 
+def _attached(targets: Sequence[Target], address: str) -> Target:
+    """The one target that is built, run by the device at `address`."""
+    if len(targets) != 1:
+        raise ConfigError(f"--device {address} is one device, and {len(targets)} targets are built",
+                          "name the target that it is with --target")
+    return on_device(targets[0], address)
+
+
 def _scoring(scoring: Scoring, gates: Sequence[Gate]) -> Scoring:
     """`scoring` with the groups that the gates ask for."""
     groups = {group for gate in gates if (group := in_group(gate.metric)[1])}
@@ -116,7 +130,8 @@ def _frontend(model: Model, target: Target) -> Frontend:
 
 def told(kind: type[Frontend], model: Model) -> Frontend:
     """A frontend of `kind` with what the pipeline says of the source of `model`."""
-    asked = {"trust": model.trust, "signature": model.signature}
+    asked = {"trust": model.trust, "signature": model.signature, "function": model.function,
+             "weights": model.weights}
     return kind(**{field.name: asked[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
@@ -167,6 +182,8 @@ def _specialized(recipe: Any, model: Model, target: Target) -> Recipe:
         added["keep_as"] = _kept_as(target)
     if "signature" in known and "source" in recipe.inputs:
         added["signature"] = model.signature
+    if "scheme" in known:
+        added["scheme"] = target.backend.scheme  # type: ignore[attr-defined]
     specialized: Recipe = replace(recipe, **added)
     return specialized
 

@@ -46,7 +46,7 @@ class Question:
 class Subject:
     """What is looked at: its source, how that is converted, and what it is calibrated with."""
 
-    source: Path
+    source: Origin
     frontend: Frontend
     data: DataSet
 
@@ -64,7 +64,7 @@ def sensitivity(asked: Question, granularity: Granularity, tell: Tell) -> Table:
     with Workers(asked.store, 1, TIMEOUT_S) as workers, heard_by(lambda done, text: tell(text, done)):
         store = Store(asked.store.absolute(), workers.make)
         tell("convert", None)
-        baseline = store.make(subject.frontend.convert, store.take(Origin(subject.source)))
+        baseline = store.make(subject.frontend.convert, store.take(subject.source))
         samples = store.make(subject.data.samples.load, store.take(subject.data.origin), baseline)
         tell("quantize", None)
         looked = store.make(Sensitivity(granularity, asked.samples).look, baseline, samples)
@@ -99,7 +99,7 @@ def _quantized(asked: Question, store: Store) -> tuple[Artifact, Artifact | None
     if asked.model.suffix == ".tflite" and asked.model.is_file() and is_quantized(asked.model):
         return store.make(Given().quantize, store.take(Origin(asked.model))), None
     subject = _subject(replace(asked, samples=None))
-    baseline = store.make(subject.frontend.convert, store.take(Origin(subject.source)))
+    baseline = store.make(subject.frontend.convert, store.take(subject.source))
     samples = store.make(subject.data.samples.load, store.take(subject.data.origin), baseline)
     return store.make(StaticInt8().quantize, baseline, samples), samples
 
@@ -108,8 +108,7 @@ def _subject(asked: Question) -> Subject:
     if not asked.model.exists():
         raise ConfigError(f"there is no {asked.model}", "name a model")
     named = _named(asked)
-    source = named.source if named else asked.model
-    kind = kind_of(source)
+    kind = named.kind if named else kind_of(asked.model)
     if kind is None:
         raise ConfigError(f"no frontend reads {asked.model}",
                           f"known: {', '.join(SUFFIXES)}, or the folder of a SavedModel")
@@ -117,7 +116,9 @@ def _subject(asked: Question) -> Subject:
     data = _data(asked, named)
     if asked.samples:
         data = replace(data, samples=replace(data.samples, count=asked.samples))
-    return Subject(source, told(frontend, named) if named else frontend(), data)
+    if named is None:
+        return Subject(Origin(asked.model), frontend(), data)
+    return Subject(named.source, told(frontend, named), data)
 
 
 def _named(asked: Question) -> Model | None:
@@ -129,7 +130,7 @@ def _named(asked: Question) -> Model | None:
         return None
     place = asked.model.resolve()
     found = [model for model in load(asked.pipeline or DEFAULT).models
-             if place in (model.source.resolve(), model.source.resolve().parent)]
+             if place in (model.source.path.resolve(), model.source.path.resolve().parent)]
     return next((model for model in found if "calibration" in model.data), found[0] if found else None)
 
 

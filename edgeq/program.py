@@ -3,6 +3,9 @@
 ship/               what is delivered
 costs.json          what the compiler states (a measurement)
 functional.tflite   the same arithmetic for an interpreter, where nothing here runs what ships
+functional.pt2      the same for ExecuTorch: the quantized exported program
+ends.json           of an exported program, what goes in and what comes out (baseline.py)
+measured.txt        of outputs, where a device itself computed them: it says which
 notice.txt          why this is not the real program, where it is not (then `not compiled`)
 
 Firmware has besides:
@@ -18,11 +21,15 @@ from pathlib import Path
 
 from edgeq import baseline, measurement, quantization
 from edgeq.graph import macs, parse
-from edgeq.measurement import Measurement, Value, value_of
+from edgeq.measurement import Measurement, Source, Value, value_of
 
 SHIP, COSTS, FUNCTIONAL, NOTICE = "ship", "costs.json", "functional.tflite", "notice.txt"
+FUNCTIONAL_EXPORTED, MEASURED = "functional.pt2", "measured.txt"
 OUTPUTS = "outputs.npy"
 ELF, HOST, STEPS = "firmware.elf", "host", "steps.json"
+PTE, BUNDLED = "model.pte", "model.bpte"
+PLACES = (FUNCTIONAL, FUNCTIONAL_EXPORTED, f"{SHIP}/{quantization.MODEL}", f"{SHIP}/{PTE}",
+          quantization.MODEL, quantization.EXPORTED, baseline.NAME, baseline.EXPORTED)
 
 
 def ship(out: Path, file: Path, name: str) -> dict[str, Value]:
@@ -55,6 +62,15 @@ def notice_in(folder: Path) -> str:
 
 
 def runnable_in(folder: Path) -> Path:
-    """The .tflite in a program, a quantized model or a baseline that an interpreter can run."""
-    places = (FUNCTIONAL, f"{SHIP}/{quantization.MODEL}", quantization.MODEL, baseline.NAME)
-    return next(folder / place for place in places if (folder / place).exists())
+    """The .tflite, .pte or .pt2 in a program, a quantized model or a baseline that can be run here."""
+    return next(folder / place for place in PLACES if (folder / place).exists())
+
+
+def mark_measured(out: Path, device: str) -> None:
+    """Say that the `device` itself computed the outputs in `out`: their accuracy is then measured."""
+    (out / MEASURED).write_text(device, encoding="utf-8")
+
+
+def source_in(folder: Path) -> Source:
+    """What an accuracy by the outputs in `folder` counts as."""
+    return "measured" if (folder / MEASURED).exists() else "simulated"

@@ -25,7 +25,7 @@ NARROW = ("CONV_2D", "FULLY_CONNECTED")  # what LiteRT's kernels take with weigh
 BorderType = Literal["int8", "uint8", "float32"]
 KeptAs = Literal["int16x8", "float32"]
 KEPT: Mapping[KeptAs, str] = {"int16x8": "INT16", "float32": "FLOAT32"}  # and its activations
-MODEL = "model.tflite"
+MODEL, EXPORTED = "model.tflite", "model.pt2"
 NOTES = "notes.json"
 DETAILS = "details"  # a folder of JSON files that are delivered beside the model
 

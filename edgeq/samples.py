@@ -20,9 +20,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgeq.arrays import Array, Integers
-from edgeq.baseline import NAME
+from edgeq.baseline import End, ends_in
 from edgeq.errors import ConfigError
-from edgeq.graph import Tensor, read
 from edgeq.user_code import imported
 
 Labels = Literal["class", "anomaly", "any"]
@@ -56,8 +55,7 @@ class Samples:
         Raises ConfigError where `data` is damaged, does not fit the input of `baseline`, holds NaN
         or infinity, or labels that the model has no outputs for.
         """
-        graph = read(baseline / NAME)
-        entry, exit_ = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+        entry, exit_ = ends_in(baseline)
         origin = f"{self.role} data {self.function or data.name}"
         arrays = self._read(data, entry, origin)
         x = self._fitted(arrays["x"], entry, origin)
@@ -68,15 +66,15 @@ class Samples:
         for name, values in {"x": x, **beside}.items():
             np.save(out / f"{name}.npy", values[chosen], allow_pickle=False)
 
-    def _read(self, data: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
+    def _read(self, data: Path, entry: End, origin: str) -> Mapping[str, Array]:
         if self.function:
             return _mapping(imported(data, self.function, self.role)(), origin)
         return _images(data, entry, origin) if data.is_dir() else _npz(data, origin)
 
-    def _fitted(self, x: Array, entry: Tensor, origin: str) -> Array:
+    def _fitted(self, x: Array, entry: End, origin: str) -> Array:
         """`x` as the model wants it: (n, *shape), in its type, scaled, and finite."""
         wanted = entry.shape[1:]
-        if x.shape[1:] != wanted and x.shape[1:] != (*wanted, 1) and (*x.shape[1:], 1) != wanted:
+        if _solid(x.shape[1:]) != _solid(wanted):
             raise ConfigError(
                 f"{origin}: x has the shape {list(x.shape)}, the model wants {['n', *wanted]}",
                 "reshape the samples, or give the model that was trained on them")
@@ -162,6 +160,11 @@ def choose(found: int, count: int, labels: Array | None, seed: int) -> Integers:
     return np.sort(np.concatenate(taken))
 
 
+def _solid(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape` without its dimensions of 1, which frameworks place differently."""
+    return tuple(size for size in shape if size != 1)
+
+
 def _mapping(returned: object, origin: str) -> Mapping[str, Array]:
     if not isinstance(returned, Mapping) or "x" not in returned:
         raise ConfigError(f"{origin} returned {type(returned).__name__}, not a mapping with x",
@@ -216,7 +219,7 @@ def _names(groups: Array, origin: str) -> Array:
     return np.char.lower(named) if kind == "b" else named
 
 
-def _images(folder: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
+def _images(folder: Path, entry: End, origin: str) -> Mapping[str, Array]:
     """The images below `folder`, a class a subfolder in alphabetical order, at the model's size."""
     classes = sorted(child for child in folder.iterdir() if child.is_dir() and child.name[0] != ".")
     found = [(file, label) for label, child in enumerate(classes)
@@ -231,17 +234,20 @@ def _images(folder: Path, entry: Tensor, origin: str) -> Mapping[str, Array]:
 def _image(file: Path, shape: tuple[int, ...], origin: str) -> Array:
     from PIL import Image
 
-    if len(shape) != 3 or shape[2] not in (1, 3):
+    first = len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3)  # channels first, as in PyTorch
+    height, width, channels = (*shape[1:], shape[0]) if first else (*shape, *(0, 0, 0))[:3]
+    if len(shape) != 3 or channels not in (1, 3):
         raise ConfigError(f"{origin}: images do not fit an input of shape {['n', *shape]}",
                           "give the samples as .npz")
     try:
         with Image.open(file) as image:
-            sized = image.convert("L" if shape[2] == 1 else "RGB").resize(
-                (shape[1], shape[0]), Image.Resampling.BILINEAR)
+            sized = image.convert("L" if channels == 1 else "RGB").resize(
+                (width, height), Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{origin}: {file.parent.name}/{file.name} is no image, or is damaged",
                           "leave it out, or mend it") from error
-    return np.asarray(sized, np.uint8).reshape(shape)
+    pixels = np.asarray(sized, np.uint8).reshape(height, width, channels)
+    return pixels.transpose(2, 0, 1) if first else pixels
 
 
 def _checked_labels(labels: Array | None, kind: Labels, outputs: int, origin: str) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 from edgeq.backends import BACKENDS, Backend
 from edgeq.decode import Document, Place, meant, raise_all
 from edgeq.errors import ConfigError
-from edgeq.lint import Rules, read_rules
+from edgeq.lint import DelegateRules, Rules, read_rules
 from edgeq.meters import METERS, Meter
 from edgeq.quantization import Granularity, Weighted
 from edgeq.runners import RUNNERS, Runner
@@ -20,7 +20,9 @@ FILE = "target.yaml"
 
 @dataclass(frozen=True)
 class TargetFile:
-    """The keys of target.yaml; backend, runner and meters are a name, or a mapping with `name`.
+    """The keys of target.yaml; backend, runner, device and meters are a name, or a mapping with `name`.
+
+    `device` is the runner for one that is attached, where `runner` is an emulator.
 
     `quantization` constrains recipes by operator; `samples` bounds the evaluation samples;
     `operators` names the file of rules by which its operators are checked.
@@ -31,6 +33,7 @@ class TargetFile:
     backend: Any
     runner: Any
     format: str = "tflite"
+    device: Any = None
     meters: tuple[Any, ...] = ()
     quantization: Mapping[Weighted, Granularity] = field(default_factory=dict)
     samples: int | None = None
@@ -39,7 +42,10 @@ class TargetFile:
 
 @dataclass(frozen=True)
 class Target:
-    """What a device accepts, what compiles for it, what runs it, and what measures it."""
+    """What a device accepts, what compiles for it, what runs it, and what measures it.
+
+    `device` runs it where one is attached and asked for (`on_device`).
+    """
 
     name: str
     description: str
@@ -50,7 +56,8 @@ class Target:
     meters: tuple[Meter, ...]
     quantization: Mapping[str, Granularity]
     samples: int | None
-    rules: Rules | None
+    rules: Rules | DelegateRules | None
+    device: Runner | None = None
 
 
 def folders(project: Path) -> tuple[Path, ...]:
@@ -94,14 +101,28 @@ def read_target(file: Path) -> tuple[Target | None, Document]:
     backend = role(document, BACKENDS, read.backend, ("backend",))
     runner = role(document, RUNNERS, read.runner, ("runner",))
     meters = [role(document, METERS, each, ("meters", i)) for i, each in enumerate(read.meters)]
+    device = role(document, RUNNERS, read.device, ("device",)) if read.device else None
     rules = _rules(document, file.parent / read.operators) if read.operators else None
     if document.problems:
         return None, document
     if rules and "operators" in {each.name for each in fields(backend)}:
         backend = replace(backend, operators=rules)
+    rules = getattr(backend, "rules", rules)  # as they hold with what the backend is told
     return Target(
         file.parent.name, read.description, read.format, read.precisions, backend, runner,
-        tuple(meters), read.quantization, read.samples, rules), document
+        tuple(meters), read.quantization, read.samples, rules, device), document
+
+
+def on_device(target: Target, address: str) -> Target:
+    """`target` with its programs run by the device that is attached at `address`.
+
+    Raises ConfigError where nothing says how such a device is talked to.
+    """
+    runner: Any = target.device or target.runner
+    if "address" not in {each.name for each in fields(runner)}:
+        raise ConfigError(f"target {target.name} is not run on an attached device",
+                          "say `device:` in its target.yaml: see docs/targets.md")
+    return replace(target, runner=replace(runner, address=address))
 
 
 def role(document: Document, table: Mapping[str, Any], value: object, at: Place) -> Any:
@@ -114,7 +135,7 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
     return document.read(table[name], given, at)
 
 
-def _rules(document: Document, file: Path) -> Rules | None:
+def _rules(document: Document, file: Path) -> Rules | DelegateRules | None:
     rules, beside = read_rules(file)
     for problem in beside.problems:
         document.complain(("operators",), problem)

@@ -39,6 +39,8 @@ def folder(tmp_path: Path) -> Path:
     """The files that TEXT names; what is in them is looked at only when something is made."""
     for name in ("model.tflite", "calibration.npz", "evaluation.npz"):
         (tmp_path / name).write_bytes(b"content")
+    (tmp_path / "nets.py").write_text("import layers\n", encoding="utf-8")
+    (tmp_path / "layers.py").touch()
     return tmp_path
 
 
@@ -85,7 +87,7 @@ def mistakes(folder: Path, read: Callable[..., Pipeline]) -> Callable[..., list[
 def test_a_pipeline_is_read_as_it_stands(folder, read):
     pipeline = read()
     [model] = pipeline.models
-    assert (model.name, model.source, model.kind) == ("tiny", folder / "model.tflite", "tflite")
+    assert (model.name, model.source.path, model.kind) == ("tiny", folder / "model.tflite", "tflite")
     assert model.scoring.metric == "top1"
     assert model.data.keys() == {"calibration", "evaluation"}
     assert model.data["calibration"].samples.count == 8
@@ -152,12 +154,20 @@ def test_a_source_is_known_by_its_suffix(write, read, name, kind):
     assert read(("model.tflite", name)).models[0].kind == kind
 
 
+def test_a_source_may_be_a_function_with_its_modules_and_weights(folder, write, read):
+    weights = write("net.safetensors", "content")
+    [model] = read(("source: model.tflite", "source: 'nets:net'\n    weights: net.safetensors")).models
+    assert (model.kind, model.function, model.weights) == ("torch", "nets:net", "net.safetensors")
+    assert model.source.path == folder
+    assert {*model.source.only} == {folder / "nets.py", folder / "layers.py", weights}
+
+
 def test_paths_may_have_spaces_and_letters_of_any_alphabet(write, read):
     source = write("Größe 1/модель β.tflite", "content")
     data = write("Größe 1/データ.npz", "content")
     changes = ("model.tflite", "Größe 1/модель β.tflite"), ("evaluation.npz", "Größe 1/データ.npz")
     [model] = read(*changes).models
-    assert model.source == source
+    assert model.source.path == source
     assert model.data["evaluation"].origin.path == data
 
 
@@ -200,7 +210,15 @@ def test_a_target_of_the_projects_own_stands_beside_those_that_come_along(write,
     ([("model.tflite", "modle.tflite")], "pipeline.yaml:4: source: there is no modle.tflite"),
     ([("model.tflite", "evaluation.npz")],
      ("pipeline.yaml:4: source: no frontend reads evaluation.npz; known: .keras, .h5, .hdf5, .tflite, "
-      "or the folder of a SavedModel")),
+      ".pt2, the folder of a SavedModel, or module:function")),
+    ([("source: model.tflite", "source: 'mine:net'")],
+     "pipeline.yaml:4: source: there is no mine.py for mine:net"),
+    ([("source: model.tflite", "source: model.tflite\n    weights: net.pt")],
+     "pipeline.yaml:5: weights: they are for a source that is module:function"),
+    ([("source: model.tflite", "source: 'nets:net'\n    weights: net.pt")],
+     "pipeline.yaml:5: weights: there is no file net.pt below the pipeline's folder"),
+    ([("source: model.tflite", "source: 'nets:net'\n    weights: ../net.pt")],
+     "pipeline.yaml:5: weights: there is no file ../net.pt below the pipeline's folder"),
     ([("tiny:", "Tiny Net:")],
      "pipeline.yaml:3: 'Tiny Net' is no name: use a-z, 0-9, '.', '_' and '-'"),
     ([("host, tflm", "host, tfml")], "pipeline.yaml:7: unknown target 'tfml'; did you mean 'tflm'?"),

@@ -18,6 +18,8 @@ from edgeq.pipeline import load
 from edgeq.plan import Chosen, Job, makers, plan
 from edgeq.recipes import DEFAULT_LADDER, RECIPES
 from edgeq.recipes.static_int8 import StaticInt8
+from edgeq.runners.serial import Serial
+from edgeq.runners.tflm import Tflm
 from edgeq.schema import schema
 
 TEXT = """\
@@ -105,6 +107,32 @@ def test_only_what_is_chosen_is_planned(planned):
 ])
 def test_what_is_not_in_the_pipeline_cannot_be_chosen(planned, chosen, told):
     assert refused(planned, chosen) == told
+
+
+ATTACHED = """\
+description: a board
+precisions: [int8]
+backend: litert
+runner: tflm
+device: {name: serial, address: "", core: cortex-m4, memory: {}, uart: pl011, clock: 1MHz}
+"""
+
+
+def test_an_attached_device_takes_the_place_of_the_emulator(planned, tmp_path):
+    (tmp_path / "targets/board").mkdir(parents=True)
+    (tmp_path / "targets/board/target.yaml").write_text(ATTACHED, encoding="utf-8")
+    [emulated] = planned(targets="board")
+    [attached] = planned(Chosen(device="/dev/ttyACM0"), targets="board")
+    assert isinstance(emulated.target.runner, Tflm)
+    assert (type(attached.target.runner), attached.target.runner.address) == (Serial, "/dev/ttyACM0")
+
+
+@pytest.mark.parametrize(("targets", "told"), [
+    ("host", "target host is not run on an attached device"),
+    ("host, tflm", "--device R58M is one device, and 2 targets are built"),
+])
+def test_a_device_is_for_a_target_that_knows_it(planned, targets, told):
+    assert refused(planned, Chosen(device="R58M"), targets=targets) == told
 
 
 def test_a_gate_judges_where_it_holds(planned):

@@ -22,6 +22,7 @@ from edgeq.judging.scoring import (
     sqnr_db,
 )
 from edgeq.measurement import Value
+from edgeq.program import mark_measured
 
 NONE = np.zeros(0)
 THREE = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.5, 0.5, 0.0]], np.float32)
@@ -95,7 +96,7 @@ def test_cosine_is_the_mean_over_the_samples():
 def measure(tmp_path):
     """Score outputs against a baseline and labels by a metric, and read the measurement."""
     def measured(outputs, baseline=THREE, labels=None, metric="", code: Path | None = None, groups=None,
-                 asked=(), min_samples=0) -> dict[str, Value]:
+                 asked=(), min_samples=0, device="") -> dict[str, Value]:
         folders = [tmp_path / name for name in ("out", "ran", "reference", "evaluation")]
         for folder in folders:
             folder.mkdir()
@@ -107,6 +108,8 @@ def measure(tmp_path):
             np.save(evaluation / "y.npy", np.array(labels))
         if groups is not None:
             np.save(evaluation / "group.npy", np.array(groups))
+        if device:
+            mark_measured(ran, device)
         Scoring(metric, asked, min_samples).measure(out, ran, reference, evaluation, code)
         return measurement.read(out / "measurement.json")
 
@@ -127,6 +130,12 @@ def test_the_drop_is_what_the_baseline_scores_more(measure):
     assert found["baseline_accuracy"].value == 1
     assert found["accuracy"].value == 0.75
     assert found["accuracy_drop"].value == 0.25
+
+
+def test_what_a_device_computed_is_measured_and_the_baseline_never_is(measure):
+    found = measure(THREE, labels=[0, 2, 1, 0], metric="top1", device="the board at /dev/ttyACM0")
+    assert {name for name, value in found.items() if value.source == "simulated"} == {"baseline_accuracy"}
+    assert {value.source for value in found.values()} == {"measured", "simulated"}
 
 
 def with_losses(right: int, lost: int, gained: int, wrong: int) -> tuple[np.ndarray, np.ndarray, list[int]]:

@@ -124,7 +124,8 @@ def test_the_device_is_the_last_link_of_the_equality_chain(
     Parity(3, "mps2-an386", runner).look(out, model, traced, None)
     chain = read_chain(out)
     assert chain.exact
-    assert [link.name for link in chain.links][-2:] == ["firmware on mps2-an386", f"device at {runner.port}"]
+    assert [link.name for link in chain.links][-2:] == [
+        "firmware on mps2-an386", f"device at {runner.address}"]
     assert [each.name for each in chain.links[-1].operators] == ["FULLY_CONNECTED"]
 
 
@@ -147,7 +148,8 @@ def test_a_device_with_another_model_is_told(
     ({"uart_base": 0}, ConfigError, "uart_base: the address of the cmsdk UART is wanted"),
     ({"memory": {"flash": 0}}, ConfigError, "memory: flash, flash_bytes, ram and ram_bytes are wanted"),
     ({"memory": MEMORY | {"ram_bytes": "much"}}, ConfigError, "ram_bytes: "),
-    ({"port": "/dev/there-is-none", "flash": ()}, ToolError, "the port /dev/there-is-none cannot be opened"),
+    ({"address": "/dev/there-is-none", "flash": ()}, ToolError,
+     "the port /dev/there-is-none cannot be opened"),
     ({"flash": ("false", "{elf}")}, ToolError, "false ended with status 1: the device is not flashed"),
 ])
 def test_what_is_wrong_is_said(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,8 +19,8 @@ from edgeq.errors import ConfigError, Refused
 from edgeq.judging.groups import Judged, by_group, unscored
 from edgeq.judging.paired import Evidence, Loss, Normal, Share, supported
 from edgeq.judging.ranking import placements
-from edgeq.measurement import Value, value_of
-from edgeq.program import OUTPUTS
+from edgeq.measurement import Source, Value, in_group, value_of
+from edgeq.program import OUTPUTS, source_in
 from edgeq.samples import Labels, groups_in, labels_in, samples_in
 from edgeq.user_code import imported
 
@@ -65,6 +65,8 @@ class Scoring:
                 np.save(out / CORRECT, RIGHT[self.metric](outputs, given.labels), allow_pickle=False)
         else:
             found |= unscored(self.groups, self.min_samples, "without `metric:` no group can be scored")
+        if (source := source_in(ran)) != "simulated":
+            found = {metric: _computed_by(source, metric, value) for metric, value in found.items()}
         measurement.write(out / "measurement.json", found)
 
     def _score(self, code: Path | None) -> Callable[[Judged], dict[str, Value]]:
@@ -74,6 +76,12 @@ class Scoring:
             return _by_rank
         return functools.partial(
             _by_function, self.metric, imported(code or Path(), self.metric, "metric"))
+
+
+def _computed_by(source: Source, metric: str, value: Value) -> Value:
+    """`value` with the source of the outputs that it is of; the baseline's are never a device's."""
+    own = value.value is not None and in_group(metric)[0] != "baseline_accuracy"
+    return replace(value, source=source) if own else value
 
 
 def correct_in(folder: Path) -> Array | None:

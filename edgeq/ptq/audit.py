@@ -51,7 +51,7 @@ class Audit:
             "calibration": len(seen), "distinct": len(set(contents(seen))), "constant": constant(seen),
             "evaluation": len(judged), "overlap": shared_by(evaluation, calibration),
             "missing_classes": missing, "looked_at": len(chosen),
-            **_saturated((baseline / NAME).read_bytes(), seen, judged[chosen])}
+            **_saturated(baseline / NAME, seen, judged[chosen])}
         (out / AUDIT).write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -171,11 +171,14 @@ def _coverage(calibration: Path, evaluation: Path, outputs: Floats) -> list[dict
     return missing_classes(_classes(calibration, width), judged)
 
 
-def _saturated(baseline: bytes, calibrated: Array, judged: Array) -> dict[str, Any]:
+def _saturated(baseline: Path, calibrated: Array, judged: Array) -> dict[str, Any]:
     """How far each float activation leaves the range that calibration saw, in the graph's order."""
+    if not baseline.exists():
+        return {"activations": [], "not_run": "the activations of an exported program are not looked into"}
     found = []
+    content = baseline.read_bytes()
     try:
-        seen, met = Steps(baseline, calibrated), Steps(baseline, judged)
+        seen, met = Steps(content, calibrated), Steps(content, judged)
         for (tensor, _), _ in zip(seen.written(), met.written(), strict=True):
             if tensor.dtype == "FLOAT32" and tensor.elements:
                 values, samples = outside(seen.values[tensor.index], met.values[tensor.index])

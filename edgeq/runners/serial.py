@@ -39,7 +39,7 @@ FRAME_BITS = 10 * 2 * 260  # a request and its answer, ten bits a byte
 
 @dataclass(frozen=True)
 class Serial:
-    """The device at `port`, flashed by the command `flash`, where {elf} stands for the firmware.
+    """The device at the port `address`, flashed by the command `flash`; {elf} there is the firmware.
 
     `core`, `memory` (flash, flash_bytes, ram, ram_bytes) and `stack` are those that the firmware is linked
     for; `uart` is a kind that edgeq has, with its address `uart_base`, or a C file of the user's with
@@ -49,7 +49,7 @@ class Serial:
 
     packages: ClassVar = ("ai-edge-litert", "tflite-micro")
     live: ClassVar = True
-    port: str
+    address: str
     core: str
     memory: Mapping[str, int | str]
     uart: str
@@ -76,13 +76,13 @@ class Serial:
         chosen = spread(len(given), self.samples)
         answers = self.answers(program, given[chosen], outputs[0].nbytes)
         made = np.frombuffer(b"".join(answer.output for answer in answers), outputs.dtype)
-        see_same(f"the device at {self.port}", made, outputs[chosen])
+        see_same(f"the device at {self.address}", made, outputs[chosen])
         np.save(out / OUTPUTS, from_grid(graph, outputs), allow_pickle=False)
         write_costs(out, self._costs(answers))
 
     def answers(self, program: Path, given: Array, output_bytes: int) -> list[Answer]:
         """What the device makes of `given` (n, *shape), of the model's own type; errors as `run`."""
-        with tempfile.TemporaryDirectory() as work, held(self.port):
+        with tempfile.TemporaryDirectory() as work, held(self.address):
             elf = self._linked(Path(work), program, given[0].nbytes, output_bytes)
             return self._answered(elf, given, _digest(program))
 
@@ -117,10 +117,10 @@ class Serial:
                 raise ToolError(f"{words[0]} ended with status {finished.status}: the device is not flashed",
                                 tool.tail(finished.output))
         patience = Patience(repeat_s=0.3 + FRAME_BITS / self.baud, run_s=self.timeout_s)
-        with opened(self.port, self.baud) as line:
+        with opened(self.address, self.baud) as line:
             link = Link(line, patience, elf)
             if link.hello().digest != digest:
-                raise ToolError(f"the device at {self.port} runs the firmware of another model",
+                raise ToolError(f"the device at {self.address} runs the firmware of another model",
                                 "give the command that flashes it as `flash:`, with {elf} for the firmware")
             return [link.infer(np.ascontiguousarray(sample).tobytes()) for sample in given]
 
