@@ -11,10 +11,12 @@ from invoke import Context, Exit, task
 
 
 @task(iterable=["target", "model"],
-      help={"target": "only this target", "model": "only this model", "args": "goes on to edgeq build"})
-def build(c: Context, target: list[str], model: list[str], args: str = "") -> None:
+      help={"target": "only this target", "model": "only this model",
+            "device": "the address of an attached one", "args": "goes on to edgeq build"})
+def build(c: Context, target: list[str], model: list[str], device: str = "", args: str = "") -> None:
     """Build and judge pipeline.yaml."""
     chosen = [f"--target={name}" for name in target] + [f"--model={name}" for name in model]
+    chosen += [f"--device={device}"] if device else []
     _python("edgeq.cli", "build", *chosen, *shlex.split(args))
 
 
@@ -24,10 +26,16 @@ def test(c: Context) -> None:
     _python("pytest", "-n", "auto")
 
 
+@task(help={"target": "the target that is tested", "device": "the address of one that is attached"})
+def device_test(c: Context, target: str, device: str = "") -> None:
+    """Run what only a device or an emulator can show."""
+    _python("pytest", "device_tests", f"--target={target}", *([f"--device={device}"] if device else []))
+
+
 @task
 def check(c: Context) -> None:
     """Lint and type-check."""
-    _python("ruff", "check", "edgeq", "tasks.py", "tests", "benchmarks", "models")
+    _python("ruff", "check", "edgeq", "tasks.py", "tests", "device_tests", "benchmarks", "models")
     _python("mypy")
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from edgeq import __version__, building, console, inspection, probing
 from edgeq import lint as linter
 from edgeq.deliver import ready, write
-from edgeq.doctor import findings, frontends_and_recipes
+from edgeq.doctor import devices, findings, frontends_and_recipes
 from edgeq.errors import ConfigError, EdgeqError, ToolError
 from edgeq.graph import read
 from edgeq.junit import junit as as_junit
@@ -62,7 +62,7 @@ def cli() -> None:
               help="Worker processes.")
 @click.option("--frozen", is_flag=True, help="Make nothing: fail instead.")
 @click.option("--measure", is_flag=True, help="Take every live measurement.")
-@click.option("--device", default="", help="The attached device to run on: a serial number, user@host, a port.")
+@click.option("--device", default="", help="The attached device to run on: a serial number, user@host, …")
 @click.option("--require-compiled", is_flag=True, help="Fail where a compiler is missing.")
 @click.option("--json", "json_file", type=FILE, help="Write report.json here too.")
 @click.option("--junit", "junit_file", type=FILE, help="Write the JUnit XML here too.")
@@ -187,6 +187,10 @@ def doctor() -> None:
         state = f"no: pip install {' '.join(finding.missing)}" if finding.missing else "yes"
         said = "\n".join((state if finding.sound else "no", *finding.notes))
         table.add_row(*map(escape, (finding.target, said, "\n".join(finding.tools))))
+    out.print(table)
+    table = Table("attached", "what it is", header_style="bold")
+    for row in devices() or [("", "no phone, and no serial port")]:
+        table.add_row(*map(escape, row))
     out.print(table)
     table = Table("extension", "state", header_style="bold")
     for role, name, missing in frontends_and_recipes():

@@ -215,8 +215,8 @@ def _verdict(verdict: Verdict) -> str:
     mark = "[green]pass[/]" if verdict.passed else "[bold red]FAIL[/]"
     value = shown(verdict.found.value, verdict.found.unit)
     whose = f", group {verdict.found.group}" if verdict.gate.metric == WORST and verdict.found.group else ""
-    source = f"{verdict.found.source}{whose}"
-    why = {"inconclusive": ", inconclusive: ", "unavailable": ": "}.get(verdict.reason or "")
+    source = f"{'invalid' if verdict.reason == 'invalid' else verdict.found.source}{whose}"
+    why = {"inconclusive": ", inconclusive: ", "invalid": ": ", "unavailable": ": "}.get(verdict.reason or "")
     told = f"{source}{why}{verdict.explanation}" if why else source
     gate = f"{verdict.gate.metric} {value} {verdict.gate.limits()}"
     return f"{mark} {escape(f'{gate} ({told})')}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq import tool
+from edgeq.devices.adb_server import phones
 from edgeq.errors import ConfigError, ToolError
 from edgeq.frontends import FRONTENDS
 from edgeq.judging.scoring import Scoring
@@ -57,6 +58,16 @@ def installed(package: str) -> str | None:
         return None
 
 
+def devices() -> list[tuple[str, str]]:
+    """Phones and serial ports that are attached here, each with its state; what `--device` may name."""
+    ports = [(str(port), "a serial port") for kind in ("ttyACM", "ttyUSB") for port in Path("/dev").glob(f"{kind}*")]
+    try:
+        seen = [(serial, f"a phone, {state}") for serial, state in phones().items()]
+    except ToolError as error:
+        seen = [("phones", f"{error.message}: {error.hint}")]
+    return [*seen, *sorted(ports)]
+
+
 def host() -> Mapping[str, str]:
     """The machine that the host's figures were taken on."""
     return {"machine": platform.machine(), "system": platform.system(),
@@ -76,9 +87,9 @@ def cpu_name() -> str:
 
 def frontends_and_recipes() -> list[tuple[str, str, tuple[str, ...]]]:
     """Every frontend and recipe: its role, its name, and the packages of it that are missing."""
-    found = [("frontend", name, kind) for (_, name), kind in FRONTENDS.items()]
-    rows = [(role, name, _missing([kind])) for role, name, kind in found]
-    return rows + [("recipe", name, _missing([kind()])) for (_, name), kind in RECIPES.items()]
+    rows = [("frontend", f"{name} to {form}", _missing([kind])) for (form, name), kind in FRONTENDS.items()]
+    return rows + [("recipe", f"{name} for {form}", _missing([kind()]))
+                   for (form, name), kind in RECIPES.items()]
 
 
 def _finding(name: str, file: Path) -> Finding:

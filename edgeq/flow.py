@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgeq import measurement
-from edgeq.artifact import Artifact, Origin
+from edgeq.artifact import Artifact
 from edgeq.comparison import compared
 from edgeq.errors import ConfigError, EdgeqError, Refused, ToolError
 from edgeq.measurement import Value
@@ -42,12 +42,10 @@ from edgeq.ptq import audit
 from edgeq.quantization import notes_in
 from edgeq.recipes import Recipe
 from edgeq.report import Climbed, Result, State
-from edgeq.runners import Runner
-from edgeq.runners.host import Host
+from edgeq.runners import REFERENCES
 from edgeq.samples import Overlap
 from edgeq.store import Store
 
-REFERENCE: Runner = Host()
 Measured = Callable[[Meter, Artifact, Artifact], Mapping[str, Value]]
 
 
@@ -127,12 +125,12 @@ def left(rungs: tuple[Rung, ...], error: EdgeqError) -> Iterator[Climbed]:
 
 def prepare(job: Job, store: Store) -> Prepared:
     """Convert the source, load the data, and let the host run the baseline."""
-    source = store.take(Origin(job.model.source))
+    source = store.take(job.model.source)
     baseline = store.make(job.frontend.convert, source)
     samples: dict[str, Artifact] = {
         role: store.make(data.samples.load, store.take(data.origin), baseline)
         for role, data in job.data.items()}
-    reference = store.make(REFERENCE.run, baseline, samples["evaluation"])
+    reference = store.make(REFERENCES[job.target.format].run, baseline, samples["evaluation"])
     metric = store.take(job.model.metric) if job.model.metric else None
     return Prepared({"source": source, "baseline": baseline, **samples}, reference, metric)
 
@@ -171,7 +169,8 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
     verdicts = tuple(gate.judge(found) for gate in job.gates)
     state: State = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
     notice = notice_in(bench.store.path(made["program"]))
-    notes = [note for step in ("quantized", "outputs") for note in notes_in(bench.store.path(made[step]))]
+    notes = [note for step in ("quantized", "program", "outputs")
+             for note in notes_in(bench.store.path(made[step]))]
     return Climbed(rung.name, rung.options, state, "", found, verdicts, made, notice, tuple(notes))
 
 

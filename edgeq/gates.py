@@ -1,7 +1,7 @@
 """Gates: a metric, a limit, and where it holds. A gate judges; it never raises.
 
-The one rule: silence is no evidence. A metric that is unavailable, or comes from a source that
-the gate does not allow, does not pass; nor does one that too few samples stand behind, where the
+The one rule: silence is no evidence. A metric that is unavailable or invalid, or comes from a source
+that the gate does not allow, does not pass; nor does one that too few samples stand behind, where the
 gate asks for a confidence.
 """
 
@@ -46,7 +46,7 @@ class Gate:
         """The verdict on `measurement`."""
         found = measurement.get(self.metric) or unavailable(self.metric, "nothing measures it here")
         if found.value is None:
-            return Verdict(self, found, "unavailable", found.reason or "")
+            return Verdict(self, found, "invalid" if found.invalid else "unavailable", found.reason or "")
         if found.source not in self.allow:
             return Verdict(self, found, "unavailable", f"it is {found.source}, and the gate allows "
                                                        f"only {', '.join(self.allow)}")

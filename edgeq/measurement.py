@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,7 @@ METRICS: Mapping[str, Metric] = {
     "instructions": Metric("count", "instructions an inference"),
     "cycles": Metric("count", "cycles an inference"),
     "latency_ms": Metric("ms", "time an inference"),
+    "latency_p90_ms": Metric("ms", "time that nine of ten inferences on the device do not exceed"),
     "energy_uj": Metric("uj", "energy an inference"),
     "mapped_ops_ratio": Metric("ratio", "share of the operators that run on the accelerator"),
     "macs": Metric("count", "multiply-accumulates an inference"),
@@ -80,7 +81,8 @@ class Value:
     kept beside it: `discordant`, the samples that only the baseline has right and those that only
     the target has, or the `standard_error`; neither for a share of `n`. `p_value` is the paired
     test's that the two sides do equally well, `group` the group that the figure is of, `basis` the
-    source of the figures that an estimate is made of.
+    source of the figures that an estimate is made of. What is unavailable is `invalid` where it was
+    taken, on a device that was in no state for it.
     """
 
     value: float | None
@@ -95,6 +97,7 @@ class Value:
     standard_error: float | None = None
     group: str | None = None
     basis: str | None = None
+    invalid: bool | None = None
 
 
 Measurement = Mapping[str, Value]
@@ -131,6 +134,11 @@ def value_of(
 def unavailable(metric: str, reason: str) -> Value:
     """The absence of a figure for `metric`, with the reason."""
     return Value(None, unit_of(metric), "unavailable", reason=reason)
+
+
+def invalid(metric: str, reason: str) -> Value:
+    """A figure for `metric` that was taken and is none, as on a hot or throttled device; with the reason."""
+    return replace(unavailable(metric, reason), invalid=True)
 
 
 def rounded(number: float) -> float:

@@ -26,6 +26,7 @@ from edgeq.target import Target, on_device
 T = TypeVar("T", Model, Target)
 KEPT = ("int16x8", "float32")  # what a layer may be kept in
 EITHER = "either"
+TENSORFLOW = ("keras", "h5", "saved-model")  # the kinds of sources that TensorFlow reads
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ def _rung(entry: Entry, model: Model, target: Target) -> Rung:
         reason = f"the target takes {', '.join(target.precisions)}{lacking}"
     elif model.kind not in (sources := getattr(recipe, "sources", (model.kind,))):
         reason = f"it needs a source of the kind {' or '.join(sources)}, and this is a {model.kind}"
-    elif "source" in recipe.inputs and model.kind == "tflite":
-        reason = "its engine starts from a Keras model or SavedModel, and the source is a .tflite"
+    elif "source" in recipe.inputs and model.kind not in TENSORFLOW:
+        reason = f"its engine starts from a Keras model or SavedModel, and the source is a {model.kind}"
     elif missing := [name for name in recipe.inputs if name in ("calibration", "training")
                      and name not in model.data]:
         reason = f"the model has no {missing[0]} data"

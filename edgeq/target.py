@@ -101,7 +101,7 @@ def read_target(file: Path) -> tuple[Target | None, Document]:
     backend = role(document, BACKENDS, read.backend, ("backend",))
     runner = role(document, RUNNERS, read.runner, ("runner",))
     meters = [role(document, METERS, each, ("meters", i)) for i, each in enumerate(read.meters)]
-    device = role(document, RUNNERS, read.device, ("device",)) if read.device else None
+    device = _device(document, read.device)
     rules = _rules(document, file.parent / read.operators) if read.operators else None
     if document.problems:
         return None, document
@@ -133,6 +133,11 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
         document.complain(at, f"{at[0]}: unknown name {name!r}{meant(str(name), table)}")
         return None
     return document.read(table[name], given, at)
+
+
+def _device(document: Document, value: object) -> Runner | None:
+    runner: Runner | None = role(document, RUNNERS, value, ("device",)) if value else None
+    return runner
 
 
 def _rules(document: Document, file: Path) -> Rules | DelegateRules | None:

@@ -15,8 +15,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -77,6 +77,36 @@ def run(argv: Sequence[str | Path], *, timeout_s: float, cwd: Path, name: str = 
     return Finished(status, output)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A program at work beside us: what it printed so far, and its exit status, None while it runs."""
+
+    said: Callable[[], str]
+    status: Callable[[], int | None]
+
+
+@contextmanager
+def kept(argv: Sequence[str | Path], *, cwd: Path, patience_s: float, name: str = "") -> Iterator[Kept]:
+    """Run `argv` beside the block, its standard input open: the end of that tells it to end, too.
+
+    It is then given `patience_s` seconds, and killed. That end comes by the kernel where this process is
+    killed, so that the program can still tidy up.
+    """
+    words = [str(word) for word in argv]
+    log.info("$ %s &", " ".join(words))
+    with tempfile.TemporaryFile() as file:
+        process = _started(words, cwd, file, name or Path(words[0]).name, subprocess.PIPE)
+        running.add(process.pid)
+        try:
+            yield Kept(lambda: _so_far(file), process.poll)
+        finally:
+            if process.stdin:
+                with suppress(OSError):
+                    process.stdin.close()
+            _ended(process, patience_s)
+            log.info("%s", _so_far(file))
+
+
 def cache() -> Path:
     """Where what is compiled, installed or found out once lies: edgeq's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeq"
@@ -126,10 +156,12 @@ def tail(output: str) -> str:
     return f"it printed: …{text[-TAIL:]}" if text else "it printed nothing"
 
 
-def _started(words: list[str], cwd: Path, output: IO[bytes], name: str) -> subprocess.Popen[bytes]:
+def _started(
+    words: list[str], cwd: Path, output: IO[bytes], name: str, given: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """A program that prints into a file: no pipe to be held open, no memory to be filled."""
     try:
-        process = subprocess.Popen(words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output,
+        process = subprocess.Popen(words, cwd=cwd, stdin=given, stdout=output,
                                    stderr=subprocess.STDOUT, start_new_session=True)
     except OSError as error:
         raise ToolError(f"{name} could not be started: {error.strerror}",
@@ -156,3 +188,9 @@ def _read(output: IO[bytes]) -> str:
     """The end of what was printed, as text whatever it is."""
     output.seek(max(0, output.seek(0, os.SEEK_END) - KEPT))
     return TextIOWrapper(output, "utf-8", "replace").read()
+
+
+def _so_far(output: IO[bytes]) -> str:
+    """What was printed until now; the place in the file is the program's own, and stays where it is."""
+    size = os.fstat(output.fileno()).st_size
+    return os.pread(output.fileno(), KEPT, max(0, size - KEPT)).decode("utf-8", "replace")

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Expired
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -133,6 +134,8 @@ def _follow() -> None:
 def _leave(*_: object) -> None:
     from pebble.common.process import process_exit
 
+    with suppress(ValueError):  # in a thread; a second signal shall not cut short what the first one began
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tool.stop_all()
     process_exit(1)
 

@@ -19,8 +19,18 @@ from edgeq.store import Store, fill
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models/fashion"
 LADDER = "ladder: [static-int8]"  # of pipeline.yaml
+DEMO_TARGETS = "[host, tflm, cortex-m4, ethos-u55-128, edgetpu, rpi4, android-nnapi, executorch-xnnpack]"
+
+os.environ["ANDROID_ADB_SERVER_PORT"] = "15037"  # a server of the tests' own: no phone of yours is touched
+os.environ.pop("ANDROID_SERIAL", None)
 
 Edgeq = Callable[..., subprocess.CompletedProcess]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop that server, when all is done."""
+    if not hasattr(session.config, "workerinput") and shutil.which("adb"):
+        subprocess.run(["adb", "kill-server"], capture_output=True, timeout=60, check=False)
 
 
 @pytest.fixture(scope="session")

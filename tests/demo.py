@@ -5,8 +5,8 @@ from __future__ import annotations
 from conftest import MODEL
 
 from edgeq.artifact import Artifact, Origin
-from edgeq.frontends.keras import Keras
-from edgeq.recipes import Recipe
+from edgeq.frontends import FRONTENDS
+from edgeq.recipes import RECIPES, Recipe
 from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.samples import Samples
 from edgeq.store import Store
@@ -17,15 +17,17 @@ def source(store: Store) -> Artifact:
     return store.take(Origin(MODEL / "model.keras"))
 
 
-def baseline(store: Store) -> Artifact:
-    """What the frontend makes of it."""
-    return store.make(Keras().convert, source(store))
+def baseline(store: Store, form: str = "tflite") -> Artifact:
+    """What the frontend for a format makes of it."""
+    return store.make(FRONTENDS[form, "keras"]().convert, source(store))
 
 
-def samples(store: Store, role: str, count: int | None = None, labels: str = "any") -> Artifact:
+def samples(
+    store: Store, role: str, count: int | None = None, labels: str = "any", form: str = "tflite"
+) -> Artifact:
     """`count` of the demo's samples for calibration, evaluation or training."""
     data = store.take(Origin(MODEL / f"{role}.npz"))
-    return store.make(Samples(role=role, count=count, labels=labels).load, data, baseline(store))
+    return store.make(Samples(role=role, count=count, labels=labels).load, data, baseline(store, form))
 
 
 def quick(kind: type[Recipe]) -> Recipe:
@@ -37,5 +39,7 @@ def quick(kind: type[Recipe]) -> Recipe:
 
 def quantized(store: Store, recipe: Recipe = StaticInt8()) -> Artifact:  # noqa: B008  # it is frozen
     """What `recipe` makes of it, by 100 calibration samples."""
-    given = {"source": source, "baseline": baseline, "calibration": lambda s: samples(s, "calibration", 100)}
-    return store.make(recipe.quantize, *(given[name](store) for name in recipe.inputs))
+    form = next(form for (form, _), kind in RECIPES.items() if kind is type(recipe))
+    given = {"source": lambda: source(store), "baseline": lambda: baseline(store, form),
+             "calibration": lambda: samples(store, "calibration", 100, form=form)}
+    return store.make(recipe.quantize, *(given[name]() for name in recipe.inputs))

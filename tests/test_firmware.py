@@ -10,6 +10,7 @@ from dataclasses import replace
 import demo
 import numpy as np
 import pytest
+from conftest import DEMO_TARGETS
 from firmware_nets import Net
 from firmware_random import random_net
 
@@ -208,7 +209,7 @@ def test_a_wrong_place_of_cmsis_nn_fails_its_job_alone(edgeq, edit, project):
         "description: a Cortex-M4 whose kernels are those of CMSIS-NN\nprecisions: [int8]\n"
         "backend: {name: firmware, core: cortex-m4, board: mps2-an386, flash: 1MiB, ram: 256KiB, "
         "kernels: cmsis-nn}\nrunner: {name: qemu-cortex-m, board: mps2-an386, clock: 1MHz}\n")
-    edit("pipeline.yaml", "[host, tflm, cortex-m4, ethos-u55-128, edgetpu]", "[library, host]")
+    edit("pipeline.yaml", DEMO_TARGETS, "[library, host]")
     text = (project / "pipeline.yaml").read_text().partition("  - {metric: arena_bytes")[0]
     (project / "pipeline.yaml").write_text(text)
     finished = edgeq("build", env={"CMSIS_NN_ROOT": "/nowhere"})

@@ -20,11 +20,11 @@ LAYERS = (
     ("modules", "tool"),
     ("measurement", "timings"),
     ("store",),
-    ("workers", "emulation"),
+    ("workers", "emulation", "linux"),
     ("graph", "decode"),
     ("trust", "user_code", "baseline", "quantization", "interpret", "lint"),
     ("converter", "samples", "program", "tracing"),
-    ("judging", "firmware"),
+    ("judging", "firmware", "exported", "devices"),
     ("ptq", "training"),
     ("engines", "gates"),
     ROLES,
@@ -40,8 +40,8 @@ LAYERS = (
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "h5py", "ai_edge_litert", "litert_quantizer",
-         "tensorflow_model_optimization",
+HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "torchao", "executorch", "litert_torch", "adbutils",
+         "h5py", "ai_edge_litert", "litert_quantizer", "tensorflow_model_optimization",
          "tflite_micro", "ethosu", "sklearn", "PIL", "pebble", "junitparser"}
 
 

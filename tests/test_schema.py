@@ -87,7 +87,7 @@ def test_every_key_that_the_decoder_knows_is_described() -> None:
     model = described["models"]["additionalProperties"]
     assert described.keys() == {"version", "models", "targets", "ladder", "gates", "timeout_s"}
     assert model["properties"].keys() == {
-        "source", "calibration", "evaluation", "training", "trust", "signature"}
+        "source", "calibration", "evaluation", "training", "trust", "signature", "weights"}
     assert {"data", "samples", "metric"} <= model["properties"]["evaluation"]["properties"].keys()
 
 

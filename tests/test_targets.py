@@ -11,7 +11,7 @@ from pathlib import Path
 import demo
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import DEMO_TARGETS, ROOT
 
 from edgeq.backends.vela import Vela, split, stated
 from edgeq.errors import Refused, ToolError
@@ -24,7 +24,8 @@ from edgeq.samples import samples_in
 from edgeq.target import all_of, find, known
 
 TARGETS = sorted(path.parent.name for path in ROOT.glob("targets/*/target.yaml"))
-PRECISIONS = {recipe().precision: recipe() for recipe in reversed([*RECIPES.values()])}  # by the cheapest
+PRECISIONS = {(form, recipe().precision): recipe()  # by the cheapest
+              for (form, _), recipe in reversed([*RECIPES.items()])}
 LARGER = {("cortex-m0", "int16x8")}  # activations of the demo than the target has RAM
 TAKEN = [(target.name, precision) for target in all_of(ROOT) for precision in target.precisions
          if (target.name, precision) not in LARGER]
@@ -34,9 +35,12 @@ VELA = Vela("ethos-u55-128", "Ethos_U55_High_End_Embedded", "Shared_Sram")
 
 def compiled(store, name: str, precision: str) -> Path:
     """The demo as a program for a target."""
-    target, recipe = find(ROOT, name), PRECISIONS[precision]
+    target = find(ROOT, name)
+    recipe = PRECISIONS[target.format, precision]
     if target.quantization and hasattr(recipe, "granularity_by_operator"):
         recipe = replace(recipe, granularity_by_operator=target.quantization)
+    if hasattr(recipe, "scheme"):
+        recipe = replace(recipe, scheme=target.backend.scheme)
     return store.path(store.make(target.backend.compile, demo.quantized(store, recipe)))
 
 
@@ -51,14 +55,14 @@ def test_a_target_describes_itself_and_takes_known_precisions(name):
     target = find(ROOT, name)
     assert len(target.description) > 20
     assert target.precisions
-    assert {*target.precisions} <= PRECISIONS.keys()
+    assert {(target.format, precision) for precision in target.precisions} <= PRECISIONS.keys()
     assert {*target.quantization.values()} <= {"per_channel", "per_tensor"}
 
 
 @pytest.mark.parametrize(("name", "precision"), TAKEN)
 def test_a_target_compiles_and_runs_each_precision_that_it_takes(store, tmp_path, name, precision):
     program = compiled(store, name, precision)
-    samples = store.path(demo.samples(store, "evaluation", 50))
+    samples = store.path(demo.samples(store, "evaluation", 50, form=find(ROOT, name).format))
     find(ROOT, name).runner.run(tmp_path, program, samples)
     outputs = np.load(tmp_path / "outputs.npy")
     baseline = store.path(demo.baseline(store)) / "baseline.tflite"
@@ -78,6 +82,7 @@ def test_a_program_ships_something_and_says_what_it_costs(store, name):
     program = compiled(store, name, "int8")
     costs = costs_in(program)
     shipped = {file.name: file.stat().st_size for file in (program / "ship").iterdir()}
+    shipped.pop("model.bpte", None)  # the same again, with inputs and outputs to try it by
     size = taken_by(program) if "firmware.elf" in shipped else sum(shipped.values())
     assert (costs["model_bytes"].value, costs["model_bytes"].source) == (size, "measured")
     assert costs["macs"].value == 922_336
@@ -202,7 +207,7 @@ def test_one_job_crashes_and_the_other_finishes(edgeq, edit, project, standin):
     text = (ROOT / "targets/ethos-u55-128/target.yaml").read_text()
     own = text.replace("name: vela", "name: vela\n  timeout_s: 61")  # nothing of it is in the store yet
     (project / "targets/npu/target.yaml").write_text(own)
-    edit("pipeline.yaml", "[host, tflm, cortex-m4, ethos-u55-128, edgetpu]", "[npu, host]")
+    edit("pipeline.yaml", DEMO_TARGETS, "[npu, host]")
     edit("pipeline.yaml", "[ethos-u55-128]", "[npu]")
     edit("pipeline.yaml", "ram_bytes, max: 16KiB, targets: [cortex-m4]", "agreement, min: 0.9")
     edit("pipeline.yaml", "instructions, max: 1M, targets: [cortex-m4]", "agreement, min: 0.8")

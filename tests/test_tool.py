@@ -161,3 +161,27 @@ def test_a_wrong_setting_is_an_error_even_where_the_path_has_one(
     assert error.value.message.startswith("target.yaml" if by == "setting" else "$A_COMPILER")
     assert given in error.value.message
     assert "correct it" in error.value.hint
+
+
+def test_a_program_that_is_kept_runs_beside_the_block_and_ends_with_its_input(
+        script: Script, tmp_path: Path) -> None:
+    program = script("echo ready; cat >/dev/null; echo tidied > tidied")
+    with tool.kept([program], cwd=tmp_path, patience_s=30) as running:
+        while "ready" not in running.said():
+            assert running.status() is None
+    assert running.status() == 0
+    assert (tmp_path / "tidied").read_text() == "tidied\n"
+    assert not tool.running
+
+
+def test_a_kept_program_that_does_not_end_is_killed(script: Script, tmp_path: Path) -> None:
+    with tool.kept([script("exec sleep 600")], cwd=tmp_path, patience_s=0.2) as running:
+        assert running.status() is None
+    assert running.status() == -signal.SIGKILL
+
+
+def test_a_kept_program_that_has_ended_says_so(script: Script, tmp_path: Path) -> None:
+    with tool.kept([script("echo over; exit 3")], cwd=tmp_path, patience_s=30) as running:
+        while running.status() is None:
+            assert running.said() in ("", "over\n")
+        assert (running.status(), running.said()) == (3, "over\n")

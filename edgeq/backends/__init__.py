@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeq.backends.edgetpu import EdgeTpu
+from edgeq.backends.executorch import Executorch
 from edgeq.backends.firmware import Firmware
 from edgeq.backends.litert import Litert
+from edgeq.backends.nnapi import Nnapi
 from edgeq.backends.vela import Vela
 
 
@@ -25,7 +27,9 @@ class Backend(Protocol):
 
 BACKENDS: Mapping[str, type[Backend]] = {
     "edgetpu": EdgeTpu,
+    "executorch": Executorch,
     "firmware": Firmware,
     "litert": Litert,
+    "nnapi": Nnapi,
     "vela": Vela,
 }

@@ -95,7 +95,7 @@ class EdgeTpu:
         Raises Refused where the linter or the compiler refuses the model, ToolError where the
         compiler crashes, hangs, or writes what cannot be read.
         """
-        if not self.operators.operators:
+        if not (isinstance(self.operators, Rules) and self.operators.operators):
             raise ConfigError("the target has no rules for the Edge TPU's operators",
                               "say `operators: operators.yaml` in its target.yaml")
         model = (quantized / MODEL).absolute()
@@ -185,8 +185,8 @@ def simulated(said: Said, ratio: float) -> dict[str, Value]:
 def _estimated(found: Lint) -> dict[str, Value]:
     return {
         "mapped_ops_ratio": value_of("mapped_ops_ratio", found.mapped / max(1, found.total), "estimated"),
-        "cached_bytes": value_of("cached_bytes", found.cached_bytes, "estimated"),
-        "streamed_bytes": value_of("streamed_bytes", found.streamed_bytes, "estimated"),
+        "cached_bytes": value_of("cached_bytes", found.cached_bytes or 0, "estimated"),
+        "streamed_bytes": value_of("streamed_bytes", found.streamed_bytes or 0, "estimated"),
     }
 
 

@@ -1,4 +1,4 @@
-"""Symbols and sections of a 32-bit little-endian ELF file, as a linker leaves it (System V ABI, ch. 4)."""
+"""Symbols and sections of a little-endian ELF file, as a linker leaves it (System V ABI, ch. 4)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edgeq.errors import ToolError
 
 SYMTAB, NOBITS, ALLOCATED = 2, 8, 2
 FUNCTION = 2
+ARM = 40  # the machine whose functions have a Thumb bit
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,23 @@ class Section:
     address: int
     size: int
     loaded: bool
+
+
+@dataclass(frozen=True)
+class _Format:
+    """Where the ELF header has its figures, and how its tables are packed, in files of 32 or 64 bits."""
+
+    table: tuple[str, int]
+    sizes: int
+    header: str
+    symbol: str
+    order: tuple[int, ...]  # of a symbol's name, value, size, info, section
+
+
+_FORMATS = {
+    b"\x7fELF\x01\x01": _Format(("<I", 32), 46, "<7I", "<IIIBBH", (0, 1, 2, 3, 5)),
+    b"\x7fELF\x02\x01": _Format(("<Q", 40), 58, "<IIQQQQI", "<IBBHQQ", (0, 4, 5, 1, 3)),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ def sections(path: Path) -> tuple[Section, ...]:
     data = path.read_bytes()
     try:
         headers = _headers(data)
-        names = headers[struct.unpack_from("<H", data, 50)[0]]
+        names = headers[struct.unpack_from("<H", data, _format(data).sizes + 4)[0]]
         return tuple(Section(_text(data, names, each.name), each.address, each.size, each.kind != NOBITS)
                      for each in headers if each.flags & ALLOCATED and each.size)
     except (struct.error, ValueError, IndexError) as error:
@@ -79,22 +97,30 @@ def function_at(path: Path, address: int) -> str:
 
 def _headers(data: bytes) -> list[_Header]:
     """The section headers; ValueError where `data` is no such file."""
-    if data[:6] != b"\x7fELF\x01\x01":
-        raise ValueError("no 32-bit little-endian ELF file")
-    (table,) = struct.unpack_from("<I", data, 32)
-    size, count = struct.unpack_from("<HH", data, 46)
-    return [_Header(*struct.unpack_from("<7I", data, table + i * size)) for i in range(count)]
+    form = _format(data)
+    (table,) = struct.unpack_from(form.table[0], data, form.table[1])
+    size, count = struct.unpack_from("<HH", data, form.sizes)
+    if not count:
+        raise ValueError("no sections")
+    return [_Header(*struct.unpack_from(form.header, data, table + i * size)) for i in range(count)]
+
+
+def _format(data: bytes) -> _Format:
+    if data[:6] not in _FORMATS:
+        raise ValueError("no little-endian ELF file")
+    return _FORMATS[data[:6]]
 
 
 def _symbols(data: bytes, headers: Sequence[_Header]) -> Iterator[Symbol]:
     table = next((each for each in headers if each.kind == SYMTAB), None)
     if table is None:
         return
-    for name, value, size, info, _, section in struct.iter_unpack(
-            "<IIIBBH", data[table.offset : table.offset + table.size]):
+    form, (machine,) = _format(data), struct.unpack_from("<H", data, 18)
+    for packed in struct.iter_unpack(form.symbol, data[table.offset : table.offset + table.size]):
+        name, value, size, info, section = (packed[i] for i in form.order)
         function = info & 15 == FUNCTION
         if name and section:
-            address = value & ~1 if function else value
+            address = value & ~1 if function and machine == ARM else value
             yield Symbol(_text(data, headers[table.link], name), address, size, function)
 
 
@@ -104,4 +130,4 @@ def _text(data: bytes, table: _Header, offset: int) -> str:
 
 
 def _damaged(path: Path) -> ToolError:
-    return ToolError(f"{path.name} is no ELF file of a 32-bit program, or is damaged", "build it again")
+    return ToolError(f"{path.name} is no ELF file of a program, or is damaged", "build it again")

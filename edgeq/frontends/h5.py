@@ -21,12 +21,16 @@ class H5:
 
     def convert(self, out: Path, source: Path) -> None:
         """Write `out/baseline.tflite`; ConfigError where the file is damaged or holds code."""
-        config, written_by = h5_config(source)
+        found = code_in_h5(source)
         if not self.trust:
-            by_keras_2 = written_by.startswith("2")
-            found = code_in_keras2(config, _known_classes()) if by_keras_2 else code_in_keras(config)
             refuse_code(found, source.name)
         write_baseline(out, convert(converter_of(source)), source.name)
+
+
+def code_in_h5(source: Path) -> Iterator[str]:
+    """What in an `.h5` model is code, by the Keras that wrote it; ConfigError where the file is damaged."""
+    config, written_by = h5_config(source)
+    return code_in_keras2(config, _known_classes()) if written_by.startswith("2") else code_in_keras(config)
 
 
 def _known_classes() -> frozenset[str]:

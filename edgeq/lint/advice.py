@@ -73,7 +73,32 @@ ADVICE: Mapping[str, Advice] = {
     "compilation-refused": Advice(
         "The compiler refuses the whole file, so nothing of it is mapped.",
         "mend what the findings say of the model"),
+    # of a delegate's operators
+    "api-level": Advice(
+        "The operator, in this form, came with a later version of Android.",
+        "raise `api_level` if every phone has it, or use a plainer form of the operator"),
+    "tensor-type": Advice(
+        "The operator takes tensors of certain types only.",
+        "quantize the whole model with one recipe, and let casts stand at its ends"),
+    "tensor-rank": Advice(
+        "The operator takes tensors of certain ranks and shapes only.",
+        "reshape before it: drop dimensions of 1"),
+    "missing-input": Advice(
+        "The operator wants all its inputs.",
+        "export the layer with a bias: zeros will do"),
+    "option": Advice(
+        "The operator is taken with certain options only.",
+        "write it out in plainer operators, or move it to the end of the model"),
+    "small-piece": Advice(
+        "A delegate takes the largest pieces of a model and leaves the others.",
+        "mend or remove the operators that cut the model up"),
     # of the model as a whole
+    "deprecated": Advice(
+        "What the target uses is on its way out.",
+        "plan for what replaces it"),
+    "unchecked": Advice(
+        "A condition that cannot be read off the model.",
+        "try it on a phone"),
     "unparsed-version": Advice(
         "The compiler reads operators up to the versions of its own TensorFlow Lite.",
         "convert with TensorFlow 2.6 or older, or replace the operator"),

@@ -76,11 +76,26 @@ class Subject:
     def integers(self, index: int | None) -> tuple[int, ...]:
         """The constant integers of the input at `index`; none where it is no such constant."""
         tensor = self.input(index)
-        if tensor is None or tensor.data is None or tensor.dtype not in INTEGERS:
-            return ()
-        kind = np.dtype(INTEGERS[tensor.dtype])
-        whole = tensor.data.size - tensor.data.size % kind.itemsize
-        return tuple(int(each) for each in tensor.data[:whole].view(kind))
+        return integers_of(tensor) if tensor else ()
+
+
+def integers_of(tensor: Tensor) -> tuple[int, ...]:
+    """The integers that `tensor` holds; none where it is no constant of integers."""
+    if tensor.data is None or tensor.dtype not in INTEGERS:
+        return ()
+    kind = np.dtype(INTEGERS[tensor.dtype])
+    whole = tensor.data.size - tensor.data.size % kind.itemsize
+    return tuple(int(each) for each in tensor.data[:whole].view(kind))
+
+
+def named(tensor: Tensor) -> str:
+    """Its name in quotes; of a long one the end, where converters put what it is of."""
+    return repr(tensor.name if len(tensor.name) <= NAME else f"…{tensor.name[1 - NAME:]}")
+
+
+def sized(shape: tuple[int, ...]) -> str:
+    """A shape as people write it: 1x28x28."""
+    return "x".join(str(size) for size in shape) or "a single value"
 
 
 def violation(graph: Graph, operator: Operator, rules: Rules) -> Violation | None:
@@ -103,20 +118,20 @@ def _complaints(subject: Subject, model: ModelRules) -> Iterator[tuple[str, str]
 def _types(subject: Subject, model: ModelRules) -> Iterator[tuple[str, str]]:
     for tensor in subject.parameters:
         if not tensor.constant:
-            yield "constant-parameters", f"{_name(tensor)} is no constant"
+            yield "constant-parameters", f"{named(tensor)} is no constant"
     for tensor in subject.values:
         state = subject.rules.state_types if tensor.variable else ()
         if tensor.dtype not in (*model.activation_types, *state):
-            yield "data-type", f"{_name(tensor)} is {tensor.dtype}"
+            yield "data-type", f"{named(tensor)} is {tensor.dtype}"
     for given in subject.inputs:
         if given and given.constant and given.dtype not in model.constant_types:
-            yield "data-type", f"the constant {_name(given)} is {given.dtype}"
+            yield "data-type", f"the constant {named(given)} is {given.dtype}"
 
 
 def _rank(subject: Subject) -> Iterator[tuple[str, str]]:
     for tensor in subject.values:
         if any(size != 1 for size in tensor.shape[:-subject.innermost]):
-            yield "rank", (f"{_name(tensor)} is {_size(tensor.shape)}: more than its innermost "
+            yield "rank", (f"{named(tensor)} is {sized(tensor.shape)}: more than its innermost "
                            f"{subject.innermost} dimensions exceed 1")
 
 
@@ -144,23 +159,23 @@ def _weights(subject: Subject) -> Iterator[tuple[str, str]]:
         for tensor in subject.parameters:
             if tensor.quantization and tensor.quantization.per_channel:
                 count = tensor.quantization.scales.size
-                yield "per-channel-weights", f"{_name(tensor)} has {count} scales, one a channel"
+                yield "per-channel-weights", f"{named(tensor)} has {count} scales, one a channel"
 
 
 def _vectors(subject: Subject) -> Iterator[tuple[str, str]]:
     for index in subject.rules.vector_inputs:
         tensor = subject.input(index)
         if tensor and not _is_vector(tensor):
-            yield "vector-input", f"{_name(tensor)} is {_size(tensor.shape)}, not one vector"
+            yield "vector-input", f"{named(tensor)} is {sized(tensor.shape)}, not one vector"
     for tensor in subject.outputs if subject.rules.vector_output else ():
         if not _is_vector(tensor):
-            yield "vector-output", f"its output is {_size(tensor.shape)}, not one vector"
+            yield "vector-output", f"its output is {sized(tensor.shape)}, not one vector"
 
 
 def _zero_constant(subject: Subject) -> Iterator[tuple[str, str]]:
     for tensor in subject.inputs if subject.rules.zero_constant else ():
         if tensor and tensor.constant and (len(subject.inputs) != 2 or not _is_zero(tensor)):
-            yield "zero-constant", f"the constant {_name(tensor)} is not all zero, or not one of two"
+            yield "zero-constant", f"the constant {named(tensor)} is not all zero, or not one of two"
 
 
 def _batch_axis(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -193,11 +208,11 @@ def _strides(subject: Subject) -> Iterator[tuple[str, str]]:
 def _sizes(subject: Subject) -> Iterator[tuple[str, str]]:
     rules, shape = subject.rules, subject.shape
     if rules.min_input_size and min(shape[1:3], default=0) < rules.min_input_size:
-        yield "size", (f"its input is {_size(shape)}, and needs a height and width of at least "
+        yield "size", (f"its input is {sized(shape)}, and needs a height and width of at least "
                        f"{rules.min_input_size}")
     for tensor in subject.outputs:
         if rules.max_output_elements is not None and tensor.elements > rules.max_output_elements:
-            yield "size", (f"its output {_size(tensor.shape)} has {tensor.elements} values; up to "
+            yield "size", (f"its output {sized(tensor.shape)} has {tensor.elements} values; up to "
                            f"{rules.max_output_elements} are mapped")
         if rules.max_innermost is not None and max(tensor.shape[-1:], default=0) > rules.max_innermost:
             yield "size", f"it runs over {tensor.shape[-1]} values; up to {rules.max_innermost} are mapped"
@@ -224,15 +239,6 @@ def _is_zero(tensor: Tensor) -> bool:
 
 def _product(sizes: Iterator[int]) -> int:
     return int(np.prod([*sizes], dtype=np.int64))
-
-
-def _name(tensor: Tensor) -> str:
-    """Its name in quotes; of a long one the end, where converters put what it is of."""
-    return repr(tensor.name if len(tensor.name) <= NAME else f"…{tensor.name[1 - NAME:]}")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in shape) or "a single value"
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[tuple[str, str]]], ...] = (

@@ -5,13 +5,14 @@ A finding of level `error` means that the compiler refuses the file, so that not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from edgeq.graph import Graph, Operator
 from edgeq.lint.advice import ADVICE
 from edgeq.lint.checks import Violation
+from edgeq.lint.delegate_rules import DelegateRules
 from edgeq.lint.rules import ModelRules, ParameterRules, Rules
 
 Level = Literal["error", "warning", "note"]
@@ -42,6 +43,21 @@ def findings(graph: Graph, rules: Rules, broken: Mapping[int, Violation]) -> Ite
         if places:
             first = _names(graph, places)
             yield _finding(rule, "warning", f"{ADVICE[rule].meaning} Not so: {first}", places)
+
+
+def of_delegate(graph: Graph, rules: DelegateRules, mapped: Collection[int]) -> Iterator[Finding]:
+    """What is to be said of a delegate, and of conditions for the `mapped` operators that nobody checked."""
+    if rules.deprecated:
+        yield Finding("deprecated", "warning", rules.deprecated, rules.instead or ADVICE["deprecated"].hint)
+    places: dict[str, list[int]] = {}
+    for operator in graph.operators:
+        known = rules.operators.get(operator.name)
+        if operator.index in mapped and known and known.unchecked:
+            places.setdefault(f"{operator.name}: not checked: {known.unchecked}", []).append(operator.index)
+    for text, indices in places.items():
+        yield _finding("unchecked", "note", text, tuple(indices))
+    if graph.subgraphs > 1:
+        yield _finding("several-subgraphs", "warning", f"the file has {graph.subgraphs} graphs")
 
 
 def uncertain_memory(total: int, rules: ParameterRules) -> Iterator[Finding]:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from edgeq.graph import Graph, Operator
 from edgeq.lint.advice import ADVICE
 from edgeq.lint.checks import Violation, violation
-from edgeq.lint.findings import Finding, findings, uncertain_memory
+from edgeq.lint.delegate import largest, taken
+from edgeq.lint.delegate_rules import DelegateRules
+from edgeq.lint.findings import Finding, findings, of_delegate, uncertain_memory
 from edgeq.lint.parameters import cached_and_streamed, parameter_bytes
 from edgeq.lint.placement import blocked_by, mapped, pieces
 from edgeq.lint.rules import Rules
@@ -42,12 +44,15 @@ class Placed:
 
 @dataclass(frozen=True)
 class Lint:
-    """What a compiler will make of a graph: operators, the model, bytes of parameters."""
+    """What a compiler, or a delegate, will make of a graph: operators, the model, bytes of parameters.
+
+    Of a delegate's parameters nothing is known: they are None.
+    """
 
     operators: tuple[Placed, ...]
     findings: tuple[Finding, ...]
-    cached_bytes: int
-    streamed_bytes: int
+    cached_bytes: int | None = None
+    streamed_bytes: int | None = None
 
     @property
     def total(self) -> int:
@@ -75,8 +80,13 @@ class Lint:
         return tuple(finding for finding in self.findings if finding.level == "error")
 
 
-def lint(graph: Graph, rules: Rules) -> Lint:
-    """Where each operator of `graph` runs by `rules`, and why; where the file is refused, nowhere."""
+def lint(graph: Graph, rules: Rules | DelegateRules) -> Lint:
+    """Where each operator of `graph` runs by `rules`, and why."""
+    return _delegated(graph, rules) if isinstance(rules, DelegateRules) else _compiled(graph, rules)
+
+
+def _compiled(graph: Graph, rules: Rules) -> Lint:
+    """What a compiler makes of `graph`: one piece for its chip, and nothing where it refuses the file."""
     broken = {operator.index: found for operator in graph.operators
               if (found := violation(graph, operator, rules))}
     said = list(findings(graph, rules, broken))
@@ -92,6 +102,25 @@ def lint(graph: Graph, rules: Rules) -> Lint:
         tuple(each if each.index in on_chip else _left(graph, each, broken.get(each.index), blame)
               for each in placed),
         tuple(said), *cached_and_streamed(total, rules.parameters.usable_bytes))
+
+
+def _delegated(graph: Graph, rules: DelegateRules) -> Lint:
+    """What a delegate makes of `graph`: the largest pieces of what it takes."""
+    broken = {operator.index: found for operator in graph.operators
+              if (found := taken(graph, operator, rules))}
+    on_chip = largest(pieces(graph, {operator.index for operator in graph.operators} - broken.keys()), rules)
+    everything = (Placed(operator.index, operator.name, "A") for operator in graph.operators)
+    placed = (each if each.index in on_chip else _kept(each, broken.get(each.index), rules)
+              for each in everything)
+    return Lint(tuple(placed), tuple(of_delegate(graph, rules, on_chip)))
+
+
+def _kept(placed: Placed, found: Violation | None, rules: DelegateRules) -> Placed:
+    """An operator that a delegate leaves, by a rule of its own, or as one of a piece too many."""
+    if found is None:
+        found = Violation("small-piece", f"its piece is none of the {rules.max_pieces} largest",
+                          ADVICE["small-piece"].hint)
+    return replace(placed, rule=found.rule, reason=found.reason, hint=found.hint)
 
 
 def _mapped(operator: Operator, rules: Rules) -> Placed:

@@ -25,6 +25,14 @@ def as_text(lint: Lint, model: str) -> str:
     return "\n".join(_lines(lint, model))
 
 
+def as_table(lint: Lint) -> str:
+    """A row a kind of operator: how many of how many are mapped, and why the others are not."""
+    kinds = Counter(each.name for each in lint.operators)
+    width = max(map(len, kinds), default=0)
+    return "\n".join(f"  {name:{width}}  {kinds[name] - lint.left_by_type.get(name, 0)} of {kinds[name]}"
+                     f"{_whys(lint, name)}" for name in kinds)
+
+
 def as_json(lint: Lint, model: str, target: str) -> dict[str, Any]:
     """The lint of the file `model` for `target` as plain data."""
     return {
@@ -67,8 +75,11 @@ def as_sarif(lint: Lint, model: str, target: str) -> dict[str, Any]:
 
 def _lines(lint: Lint, model: str) -> Iterator[str]:
     yield f"{model}: {lint.mapped} of {lint.total} operators are mapped (estimated)"
-    yield (f"parameters: {lint.cached_bytes} bytes cached, {lint.streamed_bytes} bytes streamed on "
-           "every inference (estimated)")
+    if lint.cached_bytes is None:
+        yield as_table(lint)
+    else:
+        yield (f"parameters: {lint.cached_bytes} bytes cached, {lint.streamed_bytes} bytes streamed on "
+               "every inference (estimated)")
     broken: dict[tuple[str, str], list[Placed]] = {}
     for each in lint.left:
         if each.rule not in CONSEQUENCES:
@@ -81,6 +92,11 @@ def _lines(lint: Lint, model: str) -> Iterator[str]:
         yield f"{ADVICE[rule].meaning} {len(alike)} on the CPU:"
         yield from _listed(lint, alike)
         yield f"    {hint}"
+
+
+def _whys(lint: Lint, name: str) -> str:
+    reasons = dict.fromkeys(each.reason for each in lint.left if each.name == name)
+    return f"  {'; '.join(reasons)}" if reasons else ""
 
 
 def _listed(lint: Lint, operators: list[Placed]) -> Iterator[str]:

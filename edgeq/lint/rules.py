@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeq.decode import Document, meant
+from edgeq.lint.delegate_rules import DelegateRules, delegate_rules
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,19 @@ class RulesFile:
     parameters: Any
 
 
-def read_rules(file: Path) -> tuple[Rules | None, Document]:
+def read_rules(file: Path) -> tuple[Rules | DelegateRules | None, Document]:
     """The rules in `file`; None, and the problems in the document, where it has mistakes.
 
+    A file that names a `delegate` holds a delegate's rules, any other a compiler's.
     Raises ConfigError where `file` is missing or is no YAML at all.
     """
     document = Document(file)
+    if isinstance(document.value, dict) and "delegate" in document.value:
+        return delegate_rules(document), document
+    return _compiler_rules(document), document
+
+
+def _compiler_rules(document: Document) -> Rules | None:
     read = document.read(RulesFile, document.value)
     given = document.value if isinstance(document.value, dict) else {}
     model = document.read(ModelRules, given.get("model", {}), ("model",))
@@ -135,8 +143,8 @@ def read_rules(file: Path) -> tuple[Rules | None, Document]:
         document.complain(("operators", name), f"{name!r} is mapped, but not among model.parsed"
                                                f"{meant(name, model.parsed if model else ())}")
     if document.problems or read is None or model is None or parameters is None:
-        return None, document
-    return Rules(model, operators, read.unsupported, parameters), document
+        return None
+    return Rules(model, operators, read.unsupported, parameters)
 
 
 def _operators(document: Document, given: object) -> dict[str, OperatorRules]:

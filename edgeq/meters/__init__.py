@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeq.measurement import Measurement
+from edgeq.meters.executorch_clock import ExecutorchClock
 from edgeq.meters.host_clock import HostClock
 
 
@@ -22,5 +23,6 @@ class Meter(Protocol):
 
 
 METERS: Mapping[str, type[Meter]] = {
+    "executorch-clock": ExecutorchClock,
     "host-clock": HostClock,
 }

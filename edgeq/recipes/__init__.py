@@ -10,6 +10,11 @@ from edgeq.recipes.adaround_int8 import AdaroundInt4, AdaroundInt8
 from edgeq.recipes.clustered_int8 import ClusteredInt8
 from edgeq.recipes.dynamic_int8 import DynamicInt8
 from edgeq.recipes.equalized_int8 import EqualizedInt8
+from edgeq.recipes.exported_dynamic_int8 import ExportedDynamicInt8
+from edgeq.recipes.exported_float32 import ExportedFloat32
+from edgeq.recipes.exported_int4_group import ExportedGptqInt4, ExportedInt4Group
+from edgeq.recipes.exported_qat_int8 import ExportedQatInt8
+from edgeq.recipes.exported_static_int8 import ExportedStaticInt8
 from edgeq.recipes.float16 import Float16
 from edgeq.recipes.float32 import Float32
 from edgeq.recipes.gptq_int8 import GptqInt4, GptqInt8
@@ -61,6 +66,12 @@ RECIPES: Mapping[tuple[str, str], type[Recipe]] = {
     ("tflite", "qat-int8"): QatInt8,
     ("tflite", "pruned-int8"): PrunedInt8,
     ("tflite", "clustered-int8"): ClusteredInt8,
+    ("executorch", "float32"): ExportedFloat32,
+    ("executorch", "dynamic-int8"): ExportedDynamicInt8,
+    ("executorch", "static-int8"): ExportedStaticInt8,
+    ("executorch", "int4-group"): ExportedInt4Group,
+    ("executorch", "gptq-int4"): ExportedGptqInt4,
+    ("executorch", "qat-int8"): ExportedQatInt8,
 }
 
 DEFAULT_LADDER: tuple[tuple[str, Mapping[str, Any]], ...] = (
