@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import by_hand, demo, firmware, ladder, linux, nothing_to_do, scoring, workers
+from benchmarks import by_hand, demo, executorch, firmware, ladder, linux, nothing_to_do, scoring, workers
 from benchmarks.measuring import Figure
 
 BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "ladder": ladder.figures,
     "firmware": firmware.figures,
     "linux": linux.figures,
+    "executorch": executorch.figures,
 }
 
 

@@ -60,7 +60,7 @@ def installed(package: str) -> str | None:
 
 def devices() -> list[tuple[str, str]]:
     """Phones and serial ports that are attached here, each with its state; what `--device` may name."""
-    ports = [(str(port), "a serial port") for kind in ("ttyACM", "ttyUSB") for port in Path("/dev").glob(f"{kind}*")]
+    ports = [(str(port), "a serial port") for port in Path("/dev").glob("tty[AU][CS][MB]*")]
     try:
         seen = [(serial, f"a phone, {state}") for serial, state in phones().items()]
     except ToolError as error:

@@ -15,7 +15,7 @@ from edgeq.meters import METERS, Meter
 from edgeq.quantization import Granularity, Weighted
 from edgeq.runners import RUNNERS, Runner
 
-FILE = "target.yaml"
+FILE, TFLITE = "target.yaml", "tflite"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TargetFile:
     precisions: tuple[str, ...]
     backend: Any
     runner: Any
-    format: str = "tflite"
+    format: str = TFLITE
     device: Any = None
     meters: tuple[Any, ...] = ()
     quantization: Mapping[Weighted, Granularity] = field(default_factory=dict)
@@ -100,6 +100,7 @@ def read_target(file: Path) -> tuple[Target | None, Document]:
         document.complain(("samples",), f"samples: at least 1, not {read.samples}")
     backend = role(document, BACKENDS, read.backend, ("backend",))
     runner = role(document, RUNNERS, read.runner, ("runner",))
+    _see_format(document, read.format, backend, runner)
     meters = [role(document, METERS, each, ("meters", i)) for i, each in enumerate(read.meters)]
     device = _device(document, read.device)
     rules = _rules(document, file.parent / read.operators) if read.operators else None
@@ -133,6 +134,14 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
         document.complain(at, f"{at[0]}: unknown name {name!r}{meant(str(name), table)}")
         return None
     return document.read(table[name], given, at)
+
+
+def _see_format(document: Document, wanted: str, backend: Any, runner: Any) -> None:
+    """Complain of a role that takes models of another format; most runners take what they are given."""
+    for name, each, usual in (("backend", backend, TFLITE), ("runner", runner, wanted)):
+        taken = getattr(each, "format", usual)
+        if each and taken != wanted:
+            document.complain((name,), f"{name}: takes models of the format {taken}, `format` is {wanted}")
 
 
 def _device(document: Document, value: object) -> Runner | None:

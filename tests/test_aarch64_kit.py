@@ -154,6 +154,7 @@ def test_set_up_without_a_network_says_what_is_missing_and_how_to_put_it_there(c
     for wheel in wheels.WHEELS.values():
         assert f"{wheel.file} could not be fetched" in ended.stderr
     assert str(cache / "wheels") in ended.stderr
+    assert (cache / "wheels").is_dir()
     assert "Traceback" not in ended.stderr
 
 

@@ -29,7 +29,7 @@ from edgeq.program import OUTPUTS, SHIP, costs_in, source_in
 from edgeq.quantization import notes_in
 from edgeq.runners.adb import Adb
 from edgeq.store import Store
-from edgeq.tool import Finished
+from edgeq.tool import Finished, cache
 from edgeq.workers import Workers
 
 PIXEL = State(model="Pixel 8")
@@ -118,6 +118,7 @@ def run(runner: Adb, out: Path, program: Path, samples: Path) -> dict:
 def test_where_no_phone_is_attached_the_stand_in_runs_it(
         program: Path, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(phones.free_port()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache().parent))
     monkeypatch.setenv("HOME", str(tmp_path))
     told = run(Adb(stand_in="raspberry-pi-5"), tmp_path, program, samples)
     phones.adb("kill-server")

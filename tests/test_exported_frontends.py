@@ -301,6 +301,24 @@ class TestWhatCannotBeABaseline:
         with pytest.raises(ConfigError, match=r"net:make changes 'x' \(net\.py:6: `return torch\.relu_"):
             convert(written(forward("return torch.relu_(x[:, :, :2])")))
 
+    @pytest.mark.parametrize(("body", "told"), [
+        ("return x + torch.rand(1, 4)", r"aten\.rand\.default \(net\.py:6: `return x \+ torch\.rand"),
+        ("return nn.functional.dropout(x)", r"aten\.dropout\.default \(net\.py:6: "),
+    ])
+    def test_what_draws_at_random_is_refused_with_its_line(self, written, convert, body, told):
+        with pytest.raises(ConfigError, match="net:make gives something else in every run: " + told):
+            convert(written(forward(body)))
+
+    def test_what_draws_only_in_training_is_a_baseline(self, written, convert):
+        out = convert(written(forward(
+            "return nn.functional.dropout(nn.functional.rrelu(x), training=self.training)")))
+        np.testing.assert_allclose(run(out, np.ones((1, 1, 4, 4), np.float32)), np.ones((1, 1, 4, 4)))
+
+    def test_an_exception_of_the_users_own_is_named_with_its_line(self, written, convert):
+        code = written("class Own(Exception):\n    pass\n\n\n" + forward("raise Own('mine')"))
+        with pytest.raises(ConfigError, match=r"does not export: net\.py:10: `raise Own\('mine'\)`: mine"):
+            convert(code)
+
     def test_half_precision_is_refused(self, written, convert):
         code = written("def make():\n    return nn.Linear(4, 3).half(), (torch.ones(1, 4).half(),)")
         with pytest.raises(ConfigError, match=r"net:make is not a float model: tensor 'weight' is FLOAT16"):
@@ -333,6 +351,10 @@ class TestTheUsersFunction:
         ("def make():\n    return nn.Linear(4, 3), torch.ones(1, 4)", "returned Linear, Tensor"),
         ("def make():\n    return nn.Linear(4, 3), (torch.ones(1, 4), 1)", "returned 2 example inputs"),
         ("def make():\n    return nn.Linear(4, '3'), (1,)", r"failed: net\.py:5: `return nn\.Linear"),
+        ("def make():\n    return nn.Linear(4, 3), ([1.0],)", r"returned 1 example inputs \(list\)"),
+        ("class Own(Exception):\n    pass\n\n\ndef make():\n    raise Own('mine')",
+         r"failed: net\.py:9: `raise Own\('mine'\)`: mine"),
+        ("def make():\n    raise SystemExit(3)", r"failed: net\.py:5: `raise SystemExit\(3\)`: 3"),
         ("def other():\n    pass", "net has no function 'make'"),
         ("import nowhere", "No module named 'nowhere'"),
     ])

@@ -71,9 +71,13 @@ def test_what_xnnpack_computes_is_the_quantized_model(program: Path, quantized: 
 
 def test_another_process_lowers_to_the_same_bytes(program: Path, quantized: Path, tmp_path: Path) -> None:
     text = ("import sys\nfrom pathlib import Path\nfrom edgeq.backends.executorch import Executorch\n"
-            "Executorch().compile(*map(Path, sys.argv[1:]))\n")
+            "from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa\n"
+            "Executorch().compile(*map(Path, sys.argv[1:]))\n"
+            "made = bilinear_2d._get_bilinear_2d_graphs, sdpa.get_graphs\n"
+            "print([each.cache_info().currsize for each in made])\n")
     argv = [sys.executable, "-c", text, tmp_path, quantized / "xnnpack"]
-    subprocess.run(argv, check=True, capture_output=True)
+    ran = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[0, 0]"  # patterns that the model has none of
     for name in ("model.pte", "model.bpte"):
         assert (tmp_path / "ship" / name).read_bytes() == (program / "ship" / name).read_bytes()
 

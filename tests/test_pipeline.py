@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import DEMO_TARGETS
 
 from edgeq.errors import ConfigError
 from edgeq.gates import Gate
@@ -319,7 +320,7 @@ def test_mistakes_of_a_target_stand_beside_those_of_the_pipeline(write, mistakes
     ("runner: tflm", "runner: tflm\nquantization: {CONV_2D: per_row}",
      "expected one of per_channel, per_tensor; found {'CONV_2D': 'per_row'}"),
     ("runner: tflm", "runner: tflm\nmeters: [stopwatch]",
-     ":5: meters: unknown name 'stopwatch'; known: host-clock"),
+     ":5: meters: unknown name 'stopwatch'; known: executorch-clock, host-clock"),
     ("runner: tflm", "runner: tflm\noperators: rules.yaml", "rules.yaml: No such file"),
     ("description", "descripton", ":1: unknown key 'descripton'; did you mean 'description'?"),
 ])
@@ -391,6 +392,7 @@ def test_a_whole_build_goes_through_folders_with_spaces_and_umlauts(edgeq, edit,
     home.mkdir(parents=True)
     shutil.move(project / "models", home / "mod eles")
     (home / "mod eles/fashion/model.keras").rename(home / "mod eles/fashion/Kleider β.keras")
+    edit("pipeline.yaml", DEMO_TARGETS, "[host, tflm, cortex-m4, ethos-u55-128, edgetpu]")
     edit("pipeline.yaml", "models/fashion/model.keras", "mod eles/fashion/Kleider β.keras")
     edit("pipeline.yaml", "models/fashion", "mod eles/fashion")
     shutil.move(project / "pipeline.yaml", home / "pipe line.yaml")

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import pytest
-from conftest import LADDER
+from conftest import DEMO_TARGETS, LADDER
 from jsonschema import Draft202012Validator
 
 from edgeq.errors import ConfigError
@@ -175,7 +175,7 @@ def test_a_precision_that_the_target_does_not_take_is_skipped(planned):
 def test_an_engine_that_starts_from_the_source_skips_a_tflite(planned):
     [job] = planned(source="model.tflite",
                     ladder="float32, {recipe: static-int8, engine: tflite-converter}")
-    assert "the source is a .tflite" in skipped(job)["static-int8"]
+    assert "the source is a tflite" in skipped(job)["static-int8"]
 
 
 def test_without_calibration_data_static_recipes_are_skipped(planned):
@@ -495,4 +495,4 @@ def test_a_pipeline_without_gates_ends_with_2(edgeq, project):
     (project / "pipeline.yaml").write_text(text.partition("gates:")[0] + "gates: []\n", encoding="utf-8")
     ended = edgeq("build")
     assert ended.returncode == 2
-    assert ended.stderr.count("no gate judges it") == 5
+    assert ended.stderr.count("no gate judges it") == DEMO_TARGETS.count(",") + 1

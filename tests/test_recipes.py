@@ -31,7 +31,8 @@ from edgeq.samples import samples_in
 CONVERTER = "tflite-converter"
 ENGINES = ["litert-quantizer", CONVERTER]
 # Those that train have tests of their own, on a smaller model: test_training.py.
-ALL = [*(demo.quick(kind) for kind in RECIPES.values() if "training" not in kind().inputs),
+ALL = [*(demo.quick(kind) for (form, _), kind in RECIPES.items()
+         if form == "tflite" and "training" not in kind().inputs),
        StaticInt8(engine=CONVERTER)]
 SHARES = {"float32": 1.0, "float16": 0.62, "dynamic-int8": 0.45, "int8": 0.5, "int16x8": 0.55,
           "int4": 0.42}
@@ -308,7 +309,8 @@ from edgeq.frontends.tflite import Tflite
 from edgeq.recipes import RECIPES
 source, calibration, out = map(Path, sys.argv[1:])
 Tflite().convert(out, source)
-for recipe in [each for each in RECIPES.values() if "source" not in each().inputs]:
+for recipe in [each for (form, _), each in RECIPES.items()
+               if form == "tflite" and "source" not in each().inputs]:
     recipe().quantize(out, *[{"baseline": out, "calibration": calibration}[name] for name in recipe().inputs])
     assert (out / "model.tflite").stat().st_size > 1000
     (out / "model.tflite").unlink()

@@ -14,7 +14,7 @@ import pytest
 from conftest import DEMO_TARGETS, ROOT
 
 from edgeq.backends.vela import Vela, split, stated
-from edgeq.errors import Refused, ToolError
+from edgeq.errors import ConfigError, Refused, ToolError
 from edgeq.interpret import run_litert
 from edgeq.judging.scoring import agreement
 from edgeq.program import costs_in, notice_in, runnable_in
@@ -48,6 +48,21 @@ def test_every_target_of_the_project_is_found():
     assert sorted(known(ROOT)) == TARGETS
     assert {"host", "tflm", "edgetpu", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256",
             "ethos-u85-256"} <= {*TARGETS}
+
+
+@pytest.mark.parametrize(("form", "backend", "runner", "told"), [
+    ("executorch", "litert", "executorch", r":4: backend: takes models of the format tflite, `format`"),
+    ("tflite", "{name: executorch, delegate: xnnpack}", "host", ":4: backend: takes .* format executorch"),
+    ("tflite", "litert", "executorch", ":5: runner: takes models of the format executorch"),
+    ("executorch", "{name: executorch, delegate: xnnpack}", "host", ":5: runner: takes .* format tflite"),
+])
+def test_roles_of_two_formats_are_no_target(tmp_path, form, backend, runner, told):
+    file = tmp_path / "targets/mixed/target.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"description: mixed\nformat: {form}\nprecisions: [float32]\n"
+                    f"backend: {backend}\nrunner: {runner}\n")
+    with pytest.raises(ConfigError, match=told):
+        find(tmp_path, "mixed")
 
 
 @pytest.mark.parametrize("name", TARGETS)

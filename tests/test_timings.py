@@ -13,7 +13,7 @@ from conftest import MODEL
 from makers import Failing, Text, Upper
 
 from edgeq import timings
-from edgeq.artifact import Origin, digest_of_file
+from edgeq.artifact import digest_of_file
 from edgeq.errors import EdgeqError, NotMade
 from edgeq.forecast import costs
 from edgeq.pipeline import load
@@ -245,7 +245,7 @@ def test_what_the_store_has_costs_nothing_and_what_it_lacks_may_have_run_before(
 def test_a_rung_that_was_made_but_not_judged_costs_nothing(store, edit, project):
     edit("pipeline.yaml", "[static-int8]", "[float32, static-int8]")
     [job] = plan(load(project / "pipeline.yaml"), Chosen(targets=["host"]))
-    source = store.take(Origin(job.model.source))
+    source = store.take(job.model.source)
     baseline = store.make(job.frontend.convert, source)
     store.make(Float32().quantize, baseline)
     assert costs([job], Store(store.root))[0][0] == ""

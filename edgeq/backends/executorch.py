@@ -46,6 +46,7 @@ ENDS_ON_CPU = "Vela's model of the NPU; converting input and output between floa
 class Executorch:
     """What takes as much of the model as it can; for Ethos-U also Vela's system config and memory mode."""
 
+    format: ClassVar = "executorch"
     packages: ClassVar = ("torch", "torchao", "executorch", "ethos-u-vela", "tosa-tools")
     native: ClassVar = True
     delegate: Delegate = "xnnpack"
@@ -109,6 +110,9 @@ class Executorch:
 
 def see_close(found: Floats, wanted: Floats, delegate: str) -> None:
     """Raise Refused where the kernels of `delegate` give something else than the graph that was lowered."""
+    if not np.isfinite(wanted).all():
+        raise Refused("NaN or infinity is among the model's outputs for its own calibration samples",
+                      "see to its weights, and to the scale of the samples")
     error, power = (float(np.square(each.astype(np.float64)).mean()) for each in (found - wanted, wanted))
     if not error <= FAR * power:
         raise Refused(f"{delegate} computes something else than the quantized model: its error has "

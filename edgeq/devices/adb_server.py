@@ -92,7 +92,8 @@ def phones() -> Mapping[str, str]:
     """
     listed = tool.run([adb_program(), "devices", "-l"], timeout_s=START_S, cwd=Path("/"))
     if listed.status:
-        raise ToolError("the adb server does not answer", f"run `adb kill-server`; {tool.tail(listed.output)}")
+        raise ToolError("the adb server does not answer",
+                        f"run `adb kill-server`; {tool.tail(listed.output)}")
     rows = [line.split() for line in listed.output.partition(HEADING)[2].splitlines()]
     return {serial: state for serial, state, *tags in filter(None, rows)
             if f"model:{STAND_IN}" not in tags

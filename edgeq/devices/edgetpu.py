@@ -55,7 +55,8 @@ class Wanted:
     """What the script is asked for: see edgetpu_script.py.
 
     `root` is where /sys and /dev lie, `library` that of the Edge TPU; both empty or `/` but for tests and
-    odd systems. Without a `model` the script looks what is there, and no more. `kind` is `usb` or `pci` where only such a one will do; `python` is a board's.
+    odd systems. `kind` is `usb` or `pci` where only such a one will do; `python` is a board's. Without a
+    `model` the script looks what is there, and no more.
     """
 
     input_bytes: int

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ConfigError
+from edgeq.exported.tracing import first_line
 
 GRAPHS, WEIGHTS, CONSTANTS = "models/", "data/weights/", "data/constants/"
 SAMPLES, LIBRARIES = "data/sample_inputs/", "data/aotinductor/"
@@ -55,7 +56,7 @@ def read(path: Path) -> Any:
         return PT2ArchiveReader(str(path))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigError(f"{path.name} is no exported program, is damaged, or was saved by a PyTorch "
-                          f"before 2.8: {_first_line(error)}", HINT) from error
+                          f"before 2.8: {first_line(error)}", HINT) from error
 
 
 def code_in_pt2(path: Path) -> Iterator[str]:
@@ -65,7 +66,7 @@ def code_in_pt2(path: Path) -> Iterator[str]:
         for name in archive.get_file_names():
             yield from _code_in_entry(archive, name)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path.name} is damaged: {_first_line(error)}", HINT) from error
+        raise ConfigError(f"{path.name} is damaged: {first_line(error)}", HINT) from error
 
 
 def _code_in_entry(archive: Any, name: str) -> Iterator[str]:
@@ -125,10 +126,19 @@ def _code_in_text(text: str, key: str) -> Iterator[str]:
         if not _is_size(text):
             yield f"the expression {text[:80]!r}"
     elif key in ("in_spec", "out_spec"):
-        if any(name in text for name in IMPORTS) or not STRUCTURE.fullmatch(text):
+        if not _is_structure(text):
             yield f"the structure {text[:80]!r}"
-    elif key not in ("as_string", "as_strings") and not (VARIABLE if key == "name" else NAME).fullmatch(text):
+    elif not _is_name(text, key):
         yield f"the name {text[:80]!r}"
+
+
+def _is_structure(text: str) -> bool:
+    return not any(name in text for name in IMPORTS) and bool(STRUCTURE.fullmatch(text))
+
+
+def _is_name(text: str, key: str) -> bool:
+    """Whether a text is fit to be a name, where it is not one of those that are never more than text."""
+    return key in ("as_string", "as_strings") or bool((VARIABLE if key == "name" else NAME).fullmatch(text))
 
 
 def _is_size(text: str) -> bool:
@@ -146,7 +156,3 @@ def _is_plain(part: ast.AST) -> bool:
     if isinstance(part, ast.Constant):
         return not isinstance(part.value, str) or bool(re.fullmatch(r"[\w.+-]*", part.value))
     return not isinstance(part, ast.keyword) or part.arg is not None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,6 +16,7 @@ from edgeq.errors import ConfigError
 from edgeq.exported.spelling import spell_plainly
 from edgeq.exported.tracing import place_of
 
+SWITCHES = ("train", "training", "dropout_p")  # arguments without which an operator draws nothing
 HINT = "give the float model that it was made from; edgeq quantizes it for each target"
 
 
@@ -44,6 +45,9 @@ def check(program: Any, origin: str) -> None:
                           "export it in evaluation mode, as a function that changes nothing")
     if found := next(_not_float(program), None):
         raise ConfigError(f"{origin} is not a float model: {found}", HINT)
+    if drawn := next(_drawn(program), None):
+        raise ConfigError(f"{origin} gives something else in every run: {drawn} draws at random",
+                          "leave it out of `forward`; a dropout is told to with training=self.training")
     for node in _nodes(program):
         for value in _values(node):
             if open_ := open_dimensions(value):
@@ -98,6 +102,19 @@ def _changed(program: Any) -> Iterator[str]:
             given = given.args[0]
         if getattr(given, "op", "") == "placeholder":
             yield f"{signature.inputs_to_buffers.get(given.name, given.name)!r}{place_of(node)}"
+
+
+def _drawn(program: Any) -> Iterator[str]:
+    """Which operators of a program draw numbers at random, and where; a dropout does where it trains."""
+    import torch
+
+    for node in _nodes(program):
+        if node.users and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            arguments = node.target._schema.arguments
+            given = dict(zip((each.name for each in arguments), node.args, strict=False)) | node.kwargs
+            switch = next((each for each in arguments if each.name in SWITCHES), None)
+            if switch is None or given.get(switch.name, switch.default_value):
+                yield f"{node.target}{place_of(node)}"
 
 
 def _is_view(node: Any) -> bool:

@@ -82,18 +82,22 @@ def _affine(module: Any, layer: Any, step: Any) -> tuple[Any, Any] | None:
     """(scale, shift), a value a channel, of a step y = x * scale + shift; None where it is none."""
     import torch
 
-    name = str(step.target)
-    known = ADDS | SUBTRACTS | SCALES | DIVIDES
-    if name not in known or step.kwargs or len(step.args) != 2 or not is_constant(step.args[1]):
+    if str(step.target) not in ADDS | SUBTRACTS | SCALES | DIVIDES or not _is_plain(step):
         return None
     axis = len(shape_of(layer)) - 1 if str(layer.target) == LINEAR else 1
     value = _by_channel(held(module, step.args[1]), shape_of(layer), axis)
     if value is None or shape_of(step) != shape_of(layer):
         return None
     one, none = torch.ones_like(value), torch.zeros_like(value)
-    if name in ADDS | SUBTRACTS:
-        return one, value if name in ADDS else -value
-    return (value if name in SCALES else 1 / value), none
+    for names, pair in ((ADDS, (one, value)), (SUBTRACTS, (one, -value)), (SCALES, (value, none))):
+        if str(step.target) in names:
+            return pair
+    return 1 / value, none
+
+
+def _is_plain(step: Any) -> bool:
+    """Whether a step has two arguments, of which the second is a constant, and no more."""
+    return not step.kwargs and len(step.args) == 2 and is_constant(step.args[1])
 
 
 def _by_channel(value: Any, shape: tuple[int, ...], axis: int) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeq.errors import ConfigError
-from edgeq.exported.tracing import told
+from edgeq.exported.tracing import first_line, told
 from edgeq.trust import refuse_code
 from edgeq.user_code import imported
 
@@ -33,8 +33,7 @@ def made(code: Path, function: str, weights: str, *, trust: bool = False) -> tup
     make = imported(code, function, "source")
     try:
         returned = make()
-    except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError,
-            RuntimeError, TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # it is the user's own code, and may raise anything
         raise ConfigError(f"source {function} failed: {told(error, code)}", "mend the function") from error
     module, example = _checked(returned, function)
     if weights:
@@ -47,12 +46,8 @@ def fill(module: Any, file: Path, *, trust: bool = False) -> None:
 
     Raises ConfigError where they do not fit, or the file is damaged or holds code.
     """
-    state = _safetensors(file) if file.suffix == ".safetensors" else _state(file, trust=trust)
-    if not isinstance(state, Mapping) or not all(hasattr(value, "shape") for value in state.values()):
-        raise ConfigError(f"{file.name} holds a {type(state).__name__}, not tensors by their names",
-                          "save it with torch.save(module.state_dict(), …) or safetensors")
     try:
-        missing, unknown = module.load_state_dict(state, strict=False)
+        missing, unknown = module.load_state_dict(_tensors(file, trust=trust), strict=False)
     except RuntimeError as error:  # names are fine, shapes are not
         raise ConfigError(f"{file.name} does not fit the module: {_last_line(error)}",
                           "give the weights that this module was trained to") from error
@@ -62,6 +57,15 @@ def fill(module: Any, file: Path, *, trust: bool = False) -> None:
         more = f"it has {_some(unknown)}, which the module does not know" if unknown else ""
         raise ConfigError(f"{file.name} does not fit the module: {' and '.join(filter(None, (lacks, more)))}",
                           "give the weights that this module was trained to")
+
+
+def _tensors(file: Path, *, trust: bool) -> Mapping[str, Any]:
+    """The tensors of `file` by their names."""
+    state = _safetensors(file) if file.suffix == ".safetensors" else _state(file, trust=trust)
+    if isinstance(state, Mapping) and all(hasattr(value, "shape") for value in state.values()):
+        return state
+    raise ConfigError(f"{file.name} holds a {type(state).__name__}, not tensors by their names",
+                      "save it with torch.save(module.state_dict(), …) or safetensors")
 
 
 def _checked(returned: Any, function: str) -> tuple[Any, tuple[Any, ...]]:
@@ -75,8 +79,9 @@ def _checked(returned: Any, function: str) -> tuple[Any, tuple[Any, ...]]:
                           "return (module, (example_input,)): a torch.nn.Module and a tuple of what it takes")
     example = tuple(pair[1])
     if len(example) != 1 or not isinstance(example[0], torch.Tensor):
-        raise ConfigError(f"source {function} returned {len(example)} example inputs",
-                          "edgeq builds models with one input, a tensor")
+        kinds = ", ".join(type(each).__name__ for each in example)
+        raise ConfigError(f"source {function} returned {len(example)} example inputs ({kinds})",
+                          "edgeq builds models with one input, a torch.Tensor")
     return pair[0], example
 
 
@@ -100,17 +105,17 @@ def _state(file: Path, *, trust: bool) -> Any:
     except pickle.UnpicklingError as error:
         if found := GLOBAL.search(str(error)):
             refuse_code([found[1]], file.name)
-        raise _damaged(file, error) from error
+        raise _damaged(file, "its pickle holds what PyTorch's loader of plain tensors refuses") from error
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _damaged(file, error) from error
+        raise _damaged(file, _last_line(error)) from error
     inner = loaded.get("state_dict") if isinstance(loaded, Mapping) else None
     if trust and isinstance(loaded, torch.nn.Module):
         return loaded.state_dict()
     return inner if isinstance(inner, Mapping) else loaded
 
 
-def _damaged(file: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"{file.name} is no state dict of PyTorch, or is damaged: {_last_line(error)}",
+def _damaged(file: Path, why: str) -> ConfigError:
+    return ConfigError(f"{file.name} is no state dict of PyTorch, or is damaged: {why}",
                        "save it with torch.save(module.state_dict(), …) or safetensors")
 
 
@@ -122,4 +127,4 @@ def _some(names: list[str]) -> str:
 def _last_line(error: Exception) -> str:
     """The first line that says what is wrong: a list of what does not fit has a heading."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return (lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]).strip()
+    return lines[1].strip() if lines[0].endswith(":") and len(lines) > 1 else first_line(error)

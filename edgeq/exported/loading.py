@@ -14,6 +14,7 @@ from typing import Any
 from edgeq.errors import ConfigError
 from edgeq.exported.archive import GRAPHS, HINT, code_in_pt2, read
 from edgeq.exported.baseline import inputs_of, open_dimensions
+from edgeq.exported.tracing import first_line
 from edgeq.trust import refuse_code
 
 MODEL = "model"  # what torch.export.save calls it
@@ -43,7 +44,6 @@ def loaded(source: Path, *, trust: bool = False) -> tuple[Any, tuple[Any, ...]]:
 def _program(source: Path) -> Any:
     """The one exported program in an archive, whose graph is said to be of this version of torch's schema."""
     from torch._export.serde.schema import SCHEMA_VERSION
-    from torch._export.serde.serialize import SerializeError
     from torch.export.pt2_archive._package import load_pt2
 
     major, by = _version(source)
@@ -55,10 +55,8 @@ def _program(source: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):
             programs = load_pt2(str(source)).exported_programs
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError,
-            SerializeError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{source.name} cannot be loaded ({by}): {line}", HINT) from error
+    except Exception as error:  # what is unpickled where it is trusted may raise anything
+        raise ConfigError(f"{source.name} cannot be loaded ({by}): {first_line(error)}", HINT) from error
     return programs.get(MODEL) or next(iter(programs.values()))
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import numpy as np
 from edgeq.arrays import Array, Floats
 from edgeq.errors import EdgeqError, Refused
 from edgeq.exported.counting import operators
-from edgeq.exported.running import METHOD, first_line
+from edgeq.exported.running import METHOD
+from edgeq.exported.tracing import first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ def lowered(exported: Any, partitioners: Sequence[Any]) -> Lowered:
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), _only_patterns_for(exported.graph):
             edge = to_edge_transform_and_lower(
                 exported, partitioner=[*partitioners],
                 compile_config=EdgeCompileConfig(_check_ir_validity=False))
@@ -89,6 +91,23 @@ def partitioners_of_xnnpack() -> list[Any]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
     return [XnnpackPartitioner()]
+
+
+@contextmanager
+def _only_patterns_for(graph: Any) -> Iterator[None]:
+    """Spare XNNPACK the patterns that cannot be in `graph`: it exports each anew in every process."""
+    from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
+
+    kinds = " ".join(operators(graph))
+    kept = bilinear_2d.get_graphs_dict, sdpa.get_graphs
+    if "upsample" not in kinds:
+        bilinear_2d.get_graphs_dict = dict
+    if "softmax" not in kinds and "attention" not in kinds:
+        sdpa.get_graphs = list
+    try:
+        yield
+    finally:
+        bilinear_2d.get_graphs_dict, sdpa.get_graphs = kept
 
 
 def _split(graph_module: Any) -> tuple[Mapping[str, int], Mapping[str, int]]:

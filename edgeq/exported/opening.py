@@ -60,8 +60,20 @@ def opened(exported: Any, batch: int = 32) -> Module:
     shape = tuple(entry.shape)
     draw = torch.Generator().manual_seed(0)
     probes = torch.rand((PROBES, *shape[1:]), generator=draw).to(entry.dtype)
-    alone, several = Module(closed, probes[:1], 1), Module(_with_open_batch(closed), probes[:1], batch)
+    alone = Module(closed, probes[:1], 1)
+    several = Module(with_open_batch(copy.deepcopy(closed)), probes[:1], batch)
     return several if _same(alone, several, probes.numpy()) else alone
+
+
+def with_open_batch(graph: Any) -> Any:
+    """`graph`, a torch.fx.GraphModule, with no reshaping in it that names a first dimension of 1."""
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and str(node.target) in RESHAPING:
+            shape, value = list(node.args[1]), node.meta.get("val")
+            if value is not None and shape and shape[0] == 1:
+                node.args = (node.args[0], [-1, *value.shape[1:]])
+    graph.recompile()
+    return graph
 
 
 def entry_of(exported: Any) -> Any:
@@ -84,16 +96,6 @@ def single(output: Any) -> Any:
     return output[0] if isinstance(output, (tuple, list)) else output
 
 
-def _with_open_batch(closed: Any) -> Any:
-    """A copy of a graph in which no reshaping names a first dimension of 1."""
-    graph = copy.deepcopy(closed)
-    for node in graph.graph.nodes:
-        if node.op == "call_function" and str(node.target) in RESHAPING:
-            shape, value = list(node.args[1]), node.meta.get("val")
-            if value is not None and shape and shape[0] == 1:
-                node.args = (node.args[0], [-1, *value.shape[1:]])
-    graph.recompile()
-    return graph
 
 
 def _same(alone: Module, several: Module, probes: Array) -> bool:

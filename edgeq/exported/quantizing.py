@@ -15,11 +15,11 @@ from typing import Any
 from edgeq.arrays import Array
 from edgeq.errors import Refused
 from edgeq.exported.models import baseline_in, exported_again, save
-from edgeq.exported.opening import Module, opened
+from edgeq.exported.opening import Module, opened, with_open_batch
 from edgeq.exported.promise import Layers, layers, see_promise
 from edgeq.exported.ranges import Range, fix_ranges
-from edgeq.exported.running import first_line
 from edgeq.exported.schemes import Grids, prepared
+from edgeq.exported.tracing import first_line
 from edgeq.exported.training import Course, train
 from edgeq.quantization import note
 from edgeq.samples import labels_in, samples_in
@@ -76,7 +76,8 @@ def write_trained(out: Path, given: tuple[Path, Path], grids: Grids, course: Cou
 def observing(module: Module, grids: Grids) -> Any:
     """A copy of a module's graph with observers, or in a training simulated grids, for `grids`."""
     with warnings.catch_warnings(action="ignore"):
-        return prepared(copy.deepcopy(module.graph), grids)
+        graph = prepared(copy.deepcopy(module.graph), grids)
+    return with_open_batch(graph) if module.batch > 1 else graph  # a quantizer may put reshapings in
 
 
 def module_outputs(graph: Any, module: Module) -> None:

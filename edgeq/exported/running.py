@@ -19,6 +19,7 @@ import numpy as np
 from edgeq.arrays import Array, Floats
 from edgeq.errors import ConfigError, Refused
 from edgeq.exported.opening import opened
+from edgeq.exported.tracing import first_line
 
 IDENTIFIER = b"ET12"  # in the bytes from 4 to 8 of a program (executorch/schema/program.fbs)
 METHOD = "forward"
@@ -134,8 +135,3 @@ def _numpy_type(scalar_type: int) -> Any:
         raise ConfigError(f"the program's input has the scalar type {scalar_type}",
                           "export the model with a float32 input")
     return np.dtype(types[scalar_type])
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what `error` says, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,6 +16,7 @@ from typing import Any
 from edgeq.errors import ConfigError
 
 DEPENDS = "GuardOnDataDependentSymNode"
+ADVICE = " This is an internal miniz error."  # and that some file is likely to be corrupted, at length
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)')
 HINT = ("let `forward` be a function of tensors alone, of shapes known beforehand: "
         "see https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/export.html")
@@ -36,14 +37,13 @@ def exported(module: Any, example: tuple[Any, ...], origin: str, code: Path | No
             if shape.num_leaves == 1 and not shape.is_leaf():  # such as {"logits": …}
                 program = torch.export.export(_bare(program), example, strict=False)
             return program
-        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError,
-                AssertionError, ArithmeticError) as error:
+        except (Exception, SystemExit) as error:  # a `forward` of the user's may raise anything
             raise ConfigError(f"{origin} does not export: {told(error, code)}", HINT) from error
 
 
 def told(error: BaseException, code: Path | None) -> str:
     """What made a module fail in `error`: where in the folder `code`, in which operator, and why."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    reason = first_line(error)
     if type(error).__name__ == DEPENDS:
         reason = "a branch or a shape depends on the values of a tensor"
     operator = _operator(error)
@@ -51,6 +51,12 @@ def told(error: BaseException, code: Path | None) -> str:
         reason = "PyTorch cannot tell the shape that it gives"
     parts = [_place(error, code), operator and f"in {operator}", reason]
     return ": ".join(part for part in parts if part)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says, less the advice that torch adds to it; or its kind."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(ADVICE)[0].strip()
 
 
 def place_of(node: Any) -> str:

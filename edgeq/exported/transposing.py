@@ -75,13 +75,18 @@ def _before(module: Any, user: Any, permute: Any, order: Sequence[int]) -> tuple
     if name in EACH:
         return [permute.args[0], *given[1:]], list(order)
     if name in PAIRS and not user.kwargs:
-        pair = [_turned(module, each, user, order) for each in given]
-        return (pair, list(order)) if None not in pair else None
+        pair = _all_turned(module, given, user, order)
+        return (pair, list(order)) if pair else None
     if name in JOINS:
-        parts = [_turned(module, each, user, order) for each in given[0]]
-        axis = order[given[1] if len(given) > 1 else 0]
-        return ([parts, axis], list(order)) if None not in parts else None
+        parts, axis = _all_turned(module, given[0], user, order), (*given[1:], 0)[0]
+        return ([parts, order[axis]], list(order)) if parts else None
     return _on_dimensions(permute, user, order)
+
+
+def _all_turned(module: Any, values: Sequence[Any], user: Any, order: Sequence[int]) -> list[Any] | None:
+    """Each of `values` as `_turned` has it; None where one of them cannot be."""
+    turned = [_turned(module, each, user, order) for each in values]
+    return None if None in turned else turned
 
 
 def _on_dimensions(permute: Any, user: Any, order: Sequence[int]) -> tuple[list[Any], list[int]] | None:

@@ -88,7 +88,7 @@ def fetch(wheel: Wheel) -> Path:
     """
     if wheel.place.exists() or wheel.by_hand.exists():
         return unpacked(wheel)
-    folder().mkdir(parents=True, exist_ok=True)
+    wheel.by_hand.parent.mkdir(parents=True, exist_ok=True)  # so that a file can be copied into it
     with tempfile.TemporaryDirectory(dir=folder()) as work:
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
                 "--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11",

@@ -20,6 +20,7 @@ from edgeq.samples import samples_in
 class Executorch:
     """One thread; the kernels are those of the program's delegate, or ExecuTorch's portable ones."""
 
+    format: ClassVar = "executorch"
     packages: ClassVar = ("torch", "executorch")
     native: ClassVar = True
 

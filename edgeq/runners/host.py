@@ -17,6 +17,7 @@ from edgeq.samples import samples_in
 class Host:
     """`kernels` are `xnnpack`, as phones have them, or `reference`, the same on every machine."""
 
+    format: ClassVar = "tflite"
     packages: ClassVar = ("ai-edge-litert",)
     native: ClassVar = True
     kernels: Kernels = "xnnpack"
