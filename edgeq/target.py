@@ -13,7 +13,7 @@ from edgeq.errors import ConfigError
 from edgeq.lint import DelegateRules, Rules, read_rules
 from edgeq.meters import METERS, Meter
 from edgeq.quantization import Granularity, Weighted
-from edgeq.runners import RUNNERS, Runner
+from edgeq.runners import REFERENCES, RUNNERS, Runner
 
 FILE, TFLITE = "target.yaml", "tflite"
 
@@ -137,7 +137,10 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
 
 
 def _see_format(document: Document, wanted: str, backend: Any, runner: Any) -> None:
-    """Complain of a role that takes models of another format; most runners take what they are given."""
+    """Complain of no format, and of a role that takes another one; most runners take what they are given."""
+    if wanted not in REFERENCES:
+        document.complain(("format",), f"format: unknown name {wanted!r}{meant(wanted, REFERENCES)}")
+        return
     for name, each, usual in (("backend", backend, TFLITE), ("runner", runner, wanted)):
         taken = getattr(each, "format", usual)
         if each and taken != wanted:

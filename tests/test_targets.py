@@ -55,6 +55,7 @@ def test_every_target_of_the_project_is_found():
     ("tflite", "{name: executorch, delegate: xnnpack}", "host", ":4: backend: takes .* format executorch"),
     ("tflite", "litert", "executorch", ":5: runner: takes models of the format executorch"),
     ("executorch", "{name: executorch, delegate: xnnpack}", "host", ":5: runner: takes .* format tflite"),
+    ("onnx", "litert", "host", ":2: format: unknown name 'onnx'"),
 ])
 def test_roles_of_two_formats_are_no_target(tmp_path, form, backend, runner, told):
     file = tmp_path / "targets/mixed/target.yaml"

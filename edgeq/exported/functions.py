@@ -77,12 +77,18 @@ def _checked(returned: Any, function: str) -> tuple[Any, tuple[Any, ...]]:
         said = ", ".join(type(each).__name__ for each in pair if each is not None)
         raise ConfigError(f"source {function} returned {said or 'nothing'}",
                           "return (module, (example_input,)): a torch.nn.Module and a tuple of what it takes")
-    example = tuple(pair[1])
-    if len(example) != 1 or not isinstance(example[0], torch.Tensor):
-        kinds = ", ".join(type(each).__name__ for each in example)
-        raise ConfigError(f"source {function} returned {len(example)} example inputs ({kinds})",
-                          "edgeq builds models with one input, a torch.Tensor")
-    return pair[0], example
+    return pair[0], _example(tuple(pair[1]), function)
+
+
+def _example(inputs: tuple[Any, ...], function: str) -> tuple[Any, ...]:
+    """The example inputs, seen to be one tensor."""
+    import torch
+
+    if len(inputs) == 1 and isinstance(inputs[0], torch.Tensor):
+        return inputs
+    kinds = ", ".join(type(each).__name__ for each in inputs)
+    raise ConfigError(f"source {function} returned {len(inputs)} example inputs ({kinds})",
+                      "edgeq builds models with one input, a torch.Tensor")
 
 
 def _safetensors(file: Path) -> Any:

@@ -55,7 +55,7 @@ def _program(source: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):
             programs = load_pt2(str(source)).exported_programs
-    except Exception as error:  # what is unpickled where it is trusted may raise anything
+    except (Exception, SystemExit) as error:  # what is unpickled where it is trusted may raise anything
         raise ConfigError(f"{source.name} cannot be loaded ({by}): {first_line(error)}", HINT) from error
     return programs.get(MODEL) or next(iter(programs.values()))
 
