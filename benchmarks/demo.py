@@ -1,4 +1,8 @@
-"""The demo pipeline from an empty store, beside `import tensorflow` and one conversion alone."""
+"""The demo pipeline from an empty store, beside `import tensorflow` and one conversion alone.
+
+To the targets that TensorFlow's conversion serves: Linux boards, phones and ExecuTorch, each with libraries of
+its own to load, have figures of their own (`linux`, `executorch`).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ entry = keras.Input(batch_shape=(1, 28, 28, 1))
 tf.lite.TFLiteConverter.from_keras_model(keras.Model(entry, model(entry))).convert()
 """
 RUNS = 3
+TARGETS = [f"--target={name}" for name in ("host", "tflm", "cortex-m4", "ethos-u55-128", "edgetpu")]
 
 
 def figures() -> Iterator[Figure]:
@@ -22,7 +27,7 @@ def figures() -> Iterator[Figure]:
     with watched_memory() as peak:
         for _ in range(RUNS):
             with scratch() as folder:
-                ours = cost((*EDGEQ, "build", ROOT / "pipeline.yaml", "--store", folder / "store",
+                ours = cost((*EDGEQ, "build", ROOT / "pipeline.yaml", *TARGETS, "--store", folder / "store",
                              "--output-dir", folder / "build"))
             pairs.append((ours.wall_s, cost((sys.executable, "-c", CONVERT)).wall_s))
     last = f"{pairs[-1][0]:.1f} s / {pairs[-1][1]:.1f} s the last of {RUNS} pairs"
