@@ -1,7 +1,7 @@
 """The demo pipeline from an empty store, beside `import tensorflow` and one conversion alone.
 
-To the targets that TensorFlow's conversion serves: Linux boards, phones and ExecuTorch, each with libraries of
-its own to load, have figures of their own (`linux`, `executorch`).
+To the targets that TensorFlow's conversion serves: Linux boards and ExecuTorch, each with libraries of its
+own to load, have figures of their own (`linux`, `executorch`).
 """
 
 from __future__ import annotations
