@@ -39,9 +39,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_command_line_is_what_the_program_reads() -> None:
-    assert kits.words(REQUEST) == ["./edgeq-run", "model.tflite", "4", "2", "xnnpack", "0", "times", "-"]
-    other = Request("m.pte", 9, 8, "reference", warm_up=3, fresh=True)
-    assert kits.words(other) == ["./edgeq-run", "m.pte", "9", "8", "reference", "3", "-", "fresh"]
+    assert kits.words(REQUEST) == ["./edgeq-run", "model.tflite", "4", "2", "xnnpack", "0", "times"]
+    other = Request("m.pte", 9, 8, "reference", warm_up=3)
+    assert kits.words(other) == ["./edgeq-run", "m.pte", "9", "8", "reference", "3", "-"]
 
 
 def test_what_a_run_leaves_is_read_back(folder: Path) -> None:

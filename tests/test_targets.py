@@ -66,6 +66,14 @@ def test_roles_of_two_formats_are_no_target(tmp_path, form, backend, runner, tol
         find(tmp_path, "mixed")
 
 
+@pytest.mark.parametrize(("name", "wanted"), [
+    ("executorch-xnnpack", False), ("executorch-rpi4", False), ("executorch-ethos-u55-128", True)])
+def test_arms_compilers_are_wanted_for_their_chips_alone(name, wanted):
+    packages = find(ROOT, name).backend.packages
+    assert ({"tosa-tools", "ethos-u-vela"} <= {*packages}) == wanted == ("tosa-tools" in packages)
+    assert {"torch", "executorch"} <= {*packages}
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_describes_itself_and_takes_known_precisions(name):
     target = find(ROOT, name)

@@ -47,12 +47,17 @@ class Executorch:
     """What takes as much of the model as it can; for Ethos-U also Vela's system config and memory mode."""
 
     format: ClassVar = "executorch"
-    packages: ClassVar = ("torch", "torchao", "executorch", "ethos-u-vela", "tosa-tools")
     native: ClassVar = True
     delegate: Delegate = "xnnpack"
     system_config: str = ""
     memory_mode: str = ""
     timeout_s: float = 600.0
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What lowering needs installed: for Ethos-U Arm's compilers, too."""
+        npu = () if self.scheme == "xnnpack" else ("ethos-u-vela", "tosa-tools")
+        return ("torch", "torchao", "executorch", *npu)
 
     @property
     def scheme(self) -> Scheme:

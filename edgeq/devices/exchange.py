@@ -36,9 +36,7 @@ class Exchange:
     def task(self, kit: Kit, kernels: Kernels, warm_up: int) -> Task:
         """The run of all samples by `kit`, each timed."""
         size = int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.kind).itemsize
-        stateful = self.graph is not None and any(tensor.variable for tensor in self.graph.tensors)
-        request = Request(self.model.name, self.given[0].nbytes, size, kernels, warm_up,
-                          times=True, fresh=stateful)
+        request = Request(self.model.name, self.given[0].nbytes, size, kernels, warm_up, times=True)
         return Task(kit, self.model, self.given.tobytes(), request)
 
     def outputs(self, content: bytes) -> Floats:

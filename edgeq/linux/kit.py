@@ -51,8 +51,7 @@ class Kit:
 class Request:
     """What to run: the `model` by its name in the folder, bytes a sample, inferences to warm up with.
 
-    `kernels` choose LiteRT's; a .pte brings its own. `times` asks for the time of each inference; a model
-    that keeps a state is loaded `fresh` for each sample.
+    `kernels` choose LiteRT's; a .pte brings its own. `times` asks for the time of each inference.
     """
 
     model: str
@@ -61,7 +60,6 @@ class Request:
     kernels: Literal["xnnpack", "reference"] = "xnnpack"
     warm_up: int = 0
     times: bool = False
-    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,7 @@ def android(model: Path, ndk: Path) -> Kit:
 def words(request: Request) -> list[str]:
     """The command line for `request`, to be run in the folder: in.bin -> out.bin, told.txt."""
     return [f"./{PROGRAM}", request.model, str(request.input_bytes), str(request.output_bytes),
-            request.kernels, str(request.warm_up), "times" if request.times else "-",
-            "fresh" if request.fresh else "-"]
+            request.kernels, str(request.warm_up), "times" if request.times else "-"]
 
 
 def left(place: Path, request: Request, count: int) -> Left:

@@ -1,6 +1,6 @@
 /* What the runners share: samples from in.bin through a model to out.bin, what it took to told.txt.
  *
- *   edgeq-run MODEL INPUT_BYTES OUTPUT_BYTES xnnpack|reference WARM_UP times|- fresh|-
+ *   edgeq-run MODEL INPUT_BYTES OUTPUT_BYTES xnnpack|reference WARM_UP times|-
  *
  * A runner defines eq_load … eq_take; run.c has main. All sizes are in bytes, all times in microseconds.
  * Errors are a line on stderr and an exit status of those below (kit.py knows them, too). */
@@ -30,7 +30,6 @@ typedef struct {
   int reference;    /* LiteRT's reference kernels instead of XNNPACK's */
   unsigned warm_up; /* inferences of the first sample that leave no outputs */
   int times;        /* tell the time of each inference */
-  int fresh;        /* load the model anew for each sample: it keeps a state */
 } eq_request_t;
 
 /* An emulator counts what runs between these two: an inference. */
@@ -38,7 +37,6 @@ void eq_counting_begins(void);
 void eq_counting_ends(void);
 
 int eq_load(const eq_request_t *request); /* 0, or a status from above */
-void eq_unload(void);
 int eq_give(const void *sample); /* the input of the next inference */
 int eq_invoke(void);
 int eq_take(void *output); /* what the last one left */

@@ -40,16 +40,15 @@ static int number(const char *text, size_t *value) {
 
 static int parse(int count, char **words) {
   size_t warm_up = 0;
-  if (count != 8 || !number(words[2], &request.input_bytes) || !number(words[3], &request.output_bytes) ||
+  if (count != 7 || !number(words[2], &request.input_bytes) || !number(words[3], &request.output_bytes) ||
       !number(words[5], &warm_up) || request.input_bytes == 0 || request.output_bytes == 0) {
     return eq_fail(EQ_USAGE, "usage: edgeq-run MODEL INPUT_BYTES OUTPUT_BYTES xnnpack|reference WARM_UP "
-                             "times|- fresh|-");
+                             "times|-");
   }
   request.model = words[1];
   request.reference = strcmp(words[4], "reference") == 0;
   request.warm_up = (unsigned)warm_up;
   request.times = strcmp(words[6], "times") == 0;
-  request.fresh = strcmp(words[7], "fresh") == 0;
   return 0;
 }
 
@@ -77,14 +76,6 @@ static int warmed(const void *sample, void *output) {
   return 0;
 }
 
-static int reloaded(size_t done) {
-  if (!request.fresh || done == 0) {
-    return 0;
-  }
-  eq_unload();
-  return eq_load(&request);
-}
-
 static int each(FILE *in, FILE *out, FILE *told) {
   void *sample = malloc(request.input_bytes), *output = malloc(request.output_bytes);
   size_t done = 0, got;
@@ -94,7 +85,7 @@ static int each(FILE *in, FILE *out, FILE *told) {
     if (got != request.input_bytes) {
       return eq_fail(EQ_SAMPLES, "in.bin ends within a sample: %zu bytes of %zu", got, request.input_bytes);
     }
-    status = done == 0 ? warmed(sample, output) : reloaded(done);
+    status = done == 0 ? warmed(sample, output) : 0;
     status = status != 0 ? status : infer(sample, output, &us);
     if (status == 0 && fwrite(output, 1, request.output_bytes, out) != request.output_bytes) {
       status = eq_fail(EQ_DISK, "out.bin cannot be written");

@@ -114,11 +114,6 @@ int eq_load(const eq_request_t *request) {
   return error == Error::Ok ? 0 : meant(error, request->model);
 }
 
-void eq_unload(void) {
-  input.reset();
-  module.reset();
-}
-
 int eq_give(const void *sample) {
   std::memcpy(given.data(), sample, given.size());
   last = module->set_input(EValue(input), 0);

@@ -26,9 +26,7 @@ typedef struct {
 enum { CPU = 1, READ = 0, WRITE = 1, UNSUPPORTED = 5, FILE_IO = 500 };
 
 extern status_t LiteRtCreateEnvironment(int, const void *, environment_t *);
-extern void LiteRtDestroyEnvironment(environment_t);
 extern status_t LiteRtCreateModelFromFile(environment_t, const char *, model_t *);
-extern void LiteRtDestroyModel(model_t);
 extern status_t LiteRtGetModelSignature(model_t, size_t, signature_t *);
 extern status_t LiteRtGetNumSignatureInputs(signature_t, size_t *);
 extern status_t LiteRtGetNumSignatureOutputs(signature_t, size_t *);
@@ -36,17 +34,14 @@ extern status_t LiteRtGetSignatureInputTensorByIndex(signature_t, size_t, tensor
 extern status_t LiteRtGetSignatureOutputTensorByIndex(signature_t, size_t, tensor_t *);
 extern status_t LiteRtGetRankedTensorType(tensor_t, tensor_type_t *);
 extern status_t LiteRtCreateOptions(options_t *);
-extern void LiteRtDestroyOptions(options_t);
 extern status_t LiteRtSetOptionsHardwareAccelerators(options_t, int);
 extern status_t LiteRtCreateOpaqueOptions(const char *, void *, void (*)(void *), opaque_t *);
 extern status_t LiteRtAddOpaqueOptions(options_t, opaque_t);
 extern status_t LiteRtCreateCompiledModel(environment_t, model_t, options_t, compiled_t *);
-extern void LiteRtDestroyCompiledModel(compiled_t);
 extern status_t LiteRtGetCompiledModelInputBufferRequirements(compiled_t, size_t, size_t, requirements_t *);
 extern status_t LiteRtGetCompiledModelOutputBufferRequirements(compiled_t, size_t, size_t, requirements_t *);
 extern status_t LiteRtCreateManagedTensorBufferFromRequirements(environment_t, const tensor_type_t *,
                                                                requirements_t, buffer_t *);
-extern void LiteRtDestroyTensorBuffer(buffer_t);
 extern status_t LiteRtGetTensorBufferPackedSize(buffer_t, size_t *);
 extern status_t LiteRtLockTensorBuffer(buffer_t, void **, int);
 extern status_t LiteRtUnlockTensorBuffer(buffer_t);
@@ -141,15 +136,6 @@ int eq_load(const eq_request_t *request) {
     return eq_fail(EQ_NO_KERNEL, "%s cannot be prepared: status %d", request->model, status);
   }
   return buffers(request, signature);
-}
-
-void eq_unload(void) {
-  LiteRtDestroyTensorBuffer(input);
-  LiteRtDestroyTensorBuffer(output);
-  LiteRtDestroyCompiledModel(compiled);
-  LiteRtDestroyOptions(options);
-  LiteRtDestroyModel(model);
-  LiteRtDestroyEnvironment(environment);
 }
 
 int eq_give(const void *sample) {
