@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import __version__, doctor, flow, forecast
+from edgeq import __version__, flow, forecast, run
 from edgeq.artifact import Artifact
 from edgeq.deliver import deliver, ready
+from edgeq.identity import host, versions
 from edgeq.measurement import Value
 from edgeq.meters import Meter
 from edgeq.pipeline import load
@@ -52,6 +53,7 @@ def planned(order: Order) -> Planned:
 
 def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict[str, Any]]:
     """Build what was ordered and deliver it; the report, and what report.json holds."""
+    clock = run.begun()
     ready(order.output_dir)
     count = min(order.jobs, len(planned.jobs))  # a job makes one thing at a time
     with Workers(order.store, count, planned.timeout_s) as workers:
@@ -59,7 +61,8 @@ def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict
         results = flow.build(planned.jobs, flow.Bench(
             store, _metered(workers), tell, order.require_compiled))
     used = [maker for job in planned.jobs for maker in makers(job)]
-    report = Report(results, __version__, doctor.host(), doctor.versions(used))
+    occasion = run.ended(clock, order.pipeline.absolute().parent)
+    report = Report(results, __version__, host(), versions(used), occasion)
     return report, deliver(report, store, order.output_dir)
 
 

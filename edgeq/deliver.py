@@ -1,6 +1,6 @@
 """What a build leaves on the disk: reports, and a folder a job with what is shipped.
 
-    build/report.json, report.junit.xml
+    build/report.json, report.junit.xml, run.json
     build/TARGET/MODEL/          passed
     build/failed/TARGET/MODEL/   the best rung where none passed
 
@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from edgeq import run
 from edgeq.artifact import digest_of_file
 from edgeq.errors import ConfigError
 from edgeq.junit import junit
@@ -53,6 +54,7 @@ def deliver(report: Report, store: Store, folder: Path) -> dict[str, Any]:
         content = as_json(report, files)
         write(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
         write(folder / "report.junit.xml", junit(report))
+        write(folder / run.NAME, json.dumps(run.as_json(report.run), indent=1))
     return content
 
 

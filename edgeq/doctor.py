@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq import tool
 from edgeq.devices.adb_server import phones
 from edgeq.errors import ConfigError, ToolError
 from edgeq.frontends import FRONTENDS
+from edgeq.identity import installed
 from edgeq.judging.scoring import Scoring
 from edgeq.recipes import RECIPES
 from edgeq.samples import Samples
-from edgeq.store import version
 from edgeq.target import Target, known, read_target
 
 
@@ -38,26 +36,6 @@ def findings(project: Path) -> list[Finding]:
     return [_finding(name, file) for name, file in known(project).items()]
 
 
-def versions(makers: Iterable[object]) -> dict[str, str]:
-    """The version of every package, and the sha256 of every outside program, that `makers` use.
-
-    What is absent is left out.
-    """
-    used = list(makers)
-    names = {name for maker in used for name in getattr(maker, "packages", ())}
-    programs = {program for maker in used for program in _programs(maker)}
-    return {name: found for name in sorted(names) if (found := installed(name))} | {
-        program.name: f"sha256:{tool.digest(program)}" for program in sorted(programs)}
-
-
-def installed(package: str) -> str | None:
-    """The version of `package`, None where it is not installed."""
-    try:
-        return version(package)
-    except ToolError:
-        return None
-
-
 def devices() -> list[tuple[str, str]]:
     """Phones and serial ports that are attached here, each with its state; what `--device` may name."""
     ports = [(str(port), "a serial port") for port in Path("/dev").glob("tty[AU][CS][MB]*")]
@@ -66,23 +44,6 @@ def devices() -> list[tuple[str, str]]:
     except ToolError as error:
         seen = [("phones", f"{error.message}: {error.hint}")]
     return [*seen, *sorted(ports)]
-
-
-def host() -> Mapping[str, str]:
-    """The machine that the host's figures were taken on."""
-    return {"machine": platform.machine(), "system": platform.system(),
-            "release": platform.release(), "python": platform.python_version(),
-            "cpu": cpu_name()}
-
-
-def cpu_name() -> str:
-    """The processor as it calls itself; its architecture where it has no name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = next((line for line in lines if line.startswith("model name")), "")
-    return named.partition(":")[2].strip() or platform.machine()
 
 
 def frontends_and_recipes() -> list[tuple[str, str, tuple[str, ...]]]:
@@ -115,14 +76,6 @@ def _tools(target: Target) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     without = hasattr(target.backend, "tools") and not found
     notes = ("no compiler found: it is checked and predicted, not compiled",) if without else ()
     return tuple(found), notes, True
-
-
-def _programs(maker: object) -> tuple[Path, ...]:
-    """The outside programs that `maker` runs; none where one is missing, which its own steps tell."""
-    try:
-        return tuple(getattr(maker, "tools", tuple)())
-    except ToolError:
-        return ()
 
 
 def _missing(makers: Iterable[object]) -> tuple[str, ...]:

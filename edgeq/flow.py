@@ -33,6 +33,7 @@ from edgeq import measurement
 from edgeq.artifact import Artifact
 from edgeq.comparison import compared
 from edgeq.errors import ConfigError, EdgeqError, Refused, ToolError
+from edgeq.identity import identity
 from edgeq.measurement import Value
 from edgeq.meters import Meter
 from edgeq.plan import Job, Rung
@@ -93,11 +94,13 @@ def run(job: Job, bench: Bench) -> Result:
     data = job.data["evaluation"]
     evaluation = data.samples.function or data.origin.path.name
     audited: dict[str, Any] = {}
+    given: Mapping[str, Artifact] = {}
     climbed: list[Climbed] = []
     error: EdgeqError | None = None
     try:
         bench.tell(job, "convert")
         prepared = prepare(job, bench.store)
+        given = prepared.given
         see_unseen(job, prepared, bench.store)
         audited = examine(job, prepared, bench.store)
         for rung in job.rungs:
@@ -109,7 +112,7 @@ def run(job: Job, bench: Bench) -> Result:
         error = stopped
         climbed.extend(left(job.rungs[len(climbed):], stopped))
     result = Result(job.model.name, job.target.name, evaluation, compared(tuple(climbed), bench.store),
-                    error, tuple(audit.warnings(audited)), audit.told(audited))
+                    error, tuple(audit.warnings(audited)), audit.told(audited), identity(job, given))
     bench.tell(job, "passed" if result.passed else "FAILED")
     return result
 

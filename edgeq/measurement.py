@@ -81,8 +81,9 @@ class Value:
     kept beside it: `discordant`, the samples that only the baseline has right and those that only
     the target has, or the `standard_error`; neither for a share of `n`. `p_value` is the paired
     test's that the two sides do equally well, `group` the group that the figure is of, `basis` the
-    source of the figures that an estimate is made of. What is unavailable is `invalid` where it was
-    taken, on a device that was in no state for it.
+    source of the figures that an estimate is made of, `rig` the very device and instruments that it was
+    measured with. What is unavailable is `invalid` where it was taken, on a device that was in no state
+    for it.
     """
 
     value: float | None
@@ -97,6 +98,7 @@ class Value:
     standard_error: float | None = None
     group: str | None = None
     basis: str | None = None
+    rig: str | None = None
     invalid: bool | None = None
 
 

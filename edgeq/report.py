@@ -7,13 +7,15 @@ tool or the configuration stopped its error, and every figure its unit, number o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edgeq.artifact import Artifact
 from edgeq.errors import ConfigError, EdgeqError, ToolError
 from edgeq.gates import Verdict, rank
+from edgeq.identity import Identity
 from edgeq.measurement import Measurement, to_json
+from edgeq.run import Run
 
 SCHEMA = "edgeq-report/1"
 State = Literal["passed", "failed", "skipped", "refused", "error"]
@@ -43,7 +45,8 @@ class Climbed:
 class Result:
     """How one job ended: its rungs as they were climbed, and the error that stopped it, if any.
 
-    `audit` is what was found of its calibration samples, `warnings` what of that should worry.
+    `audit` is what was found of its calibration samples, `warnings` what of that should worry, and
+    `identity` what its figures were taken with.
     """
 
     model: str
@@ -53,6 +56,7 @@ class Result:
     error: EdgeqError | None = None
     warnings: tuple[str, ...] = ()
     audit: Mapping[str, Any] = field(default_factory=dict)
+    identity: Identity = field(default_factory=Identity)
 
     @property
     def best(self) -> Climbed | None:
@@ -68,12 +72,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All results of one build, in the order of the plan."""
+    """All results of one build, in the order of the plan, and the run that it was."""
 
     results: tuple[Result, ...]
     version: str
     host: Mapping[str, str]
     tools: Mapping[str, str]
+    run: Run
 
     @property
     def passed(self) -> bool:
@@ -115,6 +120,7 @@ def _result(result: Result, files: list[dict[str, Any]]) -> dict[str, Any]:
         "notice": best.notice or None if best else None,
         "warnings": list(result.warnings),
         "audit": dict(result.audit),
+        "identity": asdict(result.identity),
         "metrics": to_json(best.metrics) if best else {},
         "verdicts": [_verdict(verdict) for verdict in best.verdicts] if best else [],
         "artifacts": files,

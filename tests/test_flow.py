@@ -538,7 +538,7 @@ def test_what_is_delivered_names_no_time_and_no_place(elsewhere: Elsewhere) -> N
 
 
 def test_a_build_with_nothing_to_do_loads_no_heavy_module(elsewhere: Elsewhere) -> None:
-    wrapper = ("import sys\nfrom edgeq.cli import main\nsys.argv = ['edgeq', 'build']\n"
+    wrapper = ("import sys\nfrom edgeq.cli.__main__ import main\nsys.argv = ['edgeq', 'build']\n"
                "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
                "print('loaded:', *sorted(sys.modules))")
     done = elsewhere.run("-c", wrapper)

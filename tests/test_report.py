@@ -31,11 +31,13 @@ from edgeq.quantization import note, notes_in
 from edgeq.recipes import RECIPES
 from edgeq.recipes.float32 import Float32
 from edgeq.report import Climbed, Report, Result, as_json
+from edgeq.run import Run
 from edgeq.store import Store, fill
 
 DROP = Gate("accuracy_drop", max=0.01)
 SIZE = Gate("model_bytes", max=100)
 CYCLES = Gate("cycles", max=1000)
+RUN = Run("20261122T022031Z-00c0ffee", "2026-11-22T02:20:31Z", 1.5, "demo", "0" * 40, "main", dirty=False)
 CONFIG, TOOL = ConfigError("bad", "mend it"), ToolError("broken", "install it")
 
 
@@ -58,7 +60,7 @@ def result(*rungs: Climbed, target: str = "host", error: EdgeqError | None = Non
 
 
 def report(*results: Result) -> Report:
-    return Report(results, "0.1.0", {"machine": "x86_64"}, {"numpy": "2.4"})
+    return Report(results, "0.1.0", {"machine": "x86_64"}, {"numpy": "2.4"}, RUN)
 
 
 def parsed(text: str) -> Any:
@@ -322,7 +324,7 @@ def failing(store: Store, target: str = "host") -> Result:
 def left_in(out: Path) -> set[str]:
     """The files below `out`, reports apart."""
     return {file.relative_to(out).as_posix() for file in out.rglob("*")
-            if file.is_file() and not file.name.startswith("report.")}
+            if file.is_file() and not file.name.startswith(("report.", "run."))}
 
 
 def test_what_passed_lies_under_its_target_and_model(shop, out):

@@ -18,7 +18,7 @@ from conftest import MODEL
 from graphs import Net, operator, tensor, written
 
 from edgeq import probing
-from edgeq.cli import cli
+from edgeq.cli.__main__ import cli
 from edgeq.errors import ConfigError
 from edgeq.graph import Graph, Quantization, Tensor, parse, settled, values_of
 from edgeq.judging.scoring import sqnr_db
