@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from msgspec import Meta
 
 from edgeq import ladder, limits
 from edgeq.artifact import Origin
@@ -32,55 +34,58 @@ ROLES: tuple[Role, ...] = ("calibration", "evaluation", "training")
 
 @dataclass(frozen=True)
 class PipelineFile:
-    """The keys of pipeline.yaml; what stands in the lists and mappings is read by itself."""
+    """The keys of pipeline.yaml."""
 
-    version: Literal[1]
-    models: dict[str, Any]
-    targets: tuple[Any, ...]
-    gates: tuple[Any, ...]
-    ladder: tuple[Any, ...] = ()
-    timeout_s: float = 3600.0
+    version: Annotated[Literal[1], Meta(description="the version of this format")]
+    models: Annotated[dict[str, Any], Meta(description="the trained networks, each by a name of your own")]
+    targets: Annotated[tuple[Any, ...], Meta(description="devices, as `edgeq targets` lists them")]
+    gates: Annotated[tuple[Any, ...], Meta(description="the limits that a build is judged by")]
+    ladder: Annotated[tuple[Any, ...], Meta(
+        description="recipes, cheapest first; left out: the default ladder of the target's format")] = ()
+    timeout_s: Annotated[float, Meta(
+        description="seconds that a single step may take before it is stopped")] = 3600.0
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The keys of a model. `trust` admits code inside the source; `signature` is a SavedModel's.
+    """The keys of a model."""
 
-    The source is a file, a folder, or `module:function`: then `weights` is what its module is filled with.
-    """
-
-    source: str
-    evaluation: Any
-    calibration: Any = None
-    training: Any = None
-    trust: bool = False
-    signature: str = ""
-    weights: str = ""
+    source: Annotated[str, Meta(
+        description="a file (.keras, .h5, .tflite, .pt2), the folder of a SavedModel, or `module:function`")]
+    evaluation: Annotated[Any, Meta(description="the samples that it is judged by")]
+    calibration: Annotated[Any, Meta(description="the samples that ranges are taken from")] = None
+    training: Annotated[Any, Meta(description="the samples for recipes that train")] = None
+    trust: Annotated[bool, Meta(
+        description="admits code inside the source, which is refused otherwise before it is loaded")] = False
+    signature: Annotated[str, Meta(description="of a SavedModel, where it has several")] = ""
+    weights: Annotated[str, Meta(
+        description="for `module:function`: the file that its module is filled with")] = ""
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """The keys of a data set: a path or `module:function`, and how its samples are taken.
+    """The keys of a data set."""
 
-    The model is fed (x - mean) / std; `metric` is for the evaluation set alone, and `epochs` for the
-    training set: how often a recipe that trains goes through it.
-    """
-
-    data: str
-    samples: int | None = None
-    seed: int = 0
-    mean: float = 0.0
-    std: float = 1.0
-    metric: str = ""
-    epochs: int | None = None
+    data: Annotated[str, Meta(
+        description="an .npz with x, y and group, a folder of images by class, or `module:function`")]
+    samples: Annotated[int | None, Meta(
+        description="how many to take, evenly over the classes; left out: all")] = None
+    seed: Annotated[int, Meta(description="what the choice of samples starts from")] = 0
+    mean: Annotated[float, Meta(description="the model is fed (x - mean) / std")] = 0.0
+    std: Annotated[float, Meta(description="the model is fed (x - mean) / std")] = 1.0
+    metric: Annotated[str, Meta(
+        description="of evaluation alone: top1, top5, auc, or `module:function`; higher is better")] = ""
+    epochs: Annotated[int | None, Meta(
+        description="of training alone: how often a recipe that trains goes through it")] = None
 
 
 @dataclass(frozen=True)
 class TargetEntry:
-    """A target in pipeline.yaml, where it is more than a name: it may carry its own ladder."""
+    """A target that is more than a name."""
 
-    target: str
-    ladder: tuple[Any, ...] | None = None
+    target: Annotated[str, Meta(description="its name")]
+    ladder: Annotated[tuple[Any, ...] | None, Meta(
+        description="a ladder of its own, in place of the one that all share")] = None
 
 
 @dataclass(frozen=True)

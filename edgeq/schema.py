@@ -18,7 +18,7 @@ def schema() -> dict[str, Any]:
     """What may stand in pipeline.yaml, for editors: JSON Schema 2020-12."""
     rung = {"oneOf": [
         {"enum": sorted(name for _, name in RECIPES)},
-        *(_recipe(name, kind) for (_, name), kind in sorted(RECIPES.items())),
+        *(_recipe(name, form, kind) for (form, name), kind in sorted(RECIPES.items(), key=_by_name)),
     ]}
     ladder = {"type": "array", "items": rung, "minItems": 1}
     data = _record(DataFile)
@@ -36,8 +36,14 @@ def schema() -> dict[str, Any]:
     return {"$schema": DRAFT, **described, "title": "edgeq pipeline"}
 
 
-def _recipe(name: str, kind: Any) -> dict[str, Any]:
+def _by_name(entry: tuple[tuple[str, str], Any]) -> tuple[str, str]:
+    form, name = entry[0]
+    return name, form
+
+
+def _recipe(name: str, form: str, kind: Any) -> dict[str, Any]:
     described = _record(kind)
+    described["description"] = f"For the format {form}. {described.get('description', '')}"
     described["properties"]["recipe"] = {"const": name}
     described["required"] = ["recipe", *described.get("required", [])]
     for field in expands(kind):
@@ -56,4 +62,10 @@ def _record(kind: Any, **parts: Any) -> dict[str, Any]:
     """The schema of a dataclass, closed to other keys, with `parts` for what it reads by itself."""
     components = msgspec.json.schema(kind)["$defs"]
     schema = components[kind.__name__]
-    return {**schema, "properties": schema["properties"] | parts, "additionalProperties": False}
+    properties = schema["properties"]
+    told = {key: {**part, **_description(properties.get(key, {}))} for key, part in parts.items()}
+    return {**schema, "properties": properties | told, "additionalProperties": False}
+
+
+def _description(field: dict[str, Any]) -> dict[str, Any]:
+    return {"description": field["description"]} if "description" in field else {}

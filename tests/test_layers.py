@@ -19,7 +19,7 @@ LAYERS = (
     ("arrays", "artifact", "progress"),
     ("modules", "tool"),
     ("measurement", "run", "timings"),
-    ("store",),
+    ("store", "repeats"),
     ("workers", "emulation", "linux"),
     ("graph", "decode"),
     ("trust", "user_code", "baseline", "quantization", "interpret", "lint"),
@@ -33,9 +33,10 @@ LAYERS = (
     ("plan",),
     ("identity",),
     ("report",),
-    ("junit", "comparison"),
+    ("provenance",),
+    ("junit", "sbom", "comparison"),
     ("flow",),
-    ("console", "deliver", "doctor", "forecast", "inspection", "schema"),
+    ("console", "deliver", "doctor", "forecast", "inspection", "reference", "schema"),
     ("building", "probing"),
     ("cli",),
 )
@@ -43,7 +44,7 @@ HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "torchao", "executorch", "litert_torch", "adbutils",
          "h5py", "ai_edge_litert", "litert_quantizer", "tensorflow_model_optimization",
-         "tflite_micro", "ethosu", "sklearn", "PIL", "pebble", "junitparser"}
+         "tflite_micro", "ethosu", "sklearn", "PIL", "pebble", "junitparser", "in_toto_attestation", "cyclonedx"}
 
 
 def name_of(file: Path) -> str:

@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from edgeq import reference
 from edgeq.cli.terminal import out, say
 from edgeq.doctor import devices, findings, frontends_and_recipes
 from edgeq.recipes import RECIPES
@@ -39,9 +40,11 @@ def doctor() -> None:
 
 
 @click.command()
-def schema() -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="As a page for people.")
+def schema(as_markdown: bool) -> None:
     """Print the JSON Schema of pipeline.yaml."""
-    say(json.dumps(pipeline_schema(), indent=1))
+    described = pipeline_schema()
+    say(reference.markdown(described) if as_markdown else json.dumps(described, indent=1))
 
 
 @click.command()
