@@ -32,10 +32,16 @@ def device_test(c: Context, target: str, device: str = "") -> None:
     _python("pytest", "device_tests", f"--target={target}", *([f"--device={device}"] if device else []))
 
 
+@task(help={"args": "images, by the folders of docker/, and --base pull: see docs/containers.md"})
+def docker_test(c: Context, args: str = "") -> None:
+    """Build images with buildah, without a daemon, and run them."""
+    _finish([sys.executable, "docker/trial.py", *shlex.split(args)])
+
+
 @task
 def check(c: Context) -> None:
     """Lint and type-check."""
-    _python("ruff", "check", "edgeq", "tasks.py", "tests", "device_tests", "benchmarks", "models")
+    _python("ruff", "check", "edgeq", "tasks.py", "tests", "device_tests", "benchmarks", "models", "docker")
     _python("mypy")
 
 
@@ -63,6 +69,10 @@ def _python(module: str, *words: str) -> None:
 
     Not by invoke's own `run`, which takes output in pieces and breaks the lines of tables.
     """
-    finished = subprocess.run([sys.executable, "-m", module, *words], check=False)
+    _finish([sys.executable, "-m", module, *words])
+
+
+def _finish(argv: list[str]) -> None:
+    finished = subprocess.run(argv, check=False)
     if finished.returncode:
         raise Exit(code=finished.returncode)

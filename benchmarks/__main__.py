@@ -8,7 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import by_hand, demo, executorch, firmware, ladder, linux, nothing_to_do, scoring, workers
+from benchmarks import (
+    boards,
+    by_hand,
+    demo,
+    executorch,
+    firmware,
+    history,
+    ladder,
+    linux,
+    nothing_to_do,
+    repeats,
+    report_page,
+    scoring,
+    workers,
+)
 from benchmarks.measuring import Figure
 
 BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
@@ -19,6 +33,10 @@ BENCHMARKS: Mapping[str, Callable[[], Iterator[Figure]]] = {
     "workers": workers.figures,
     "ladder": ladder.figures,
     "firmware": firmware.figures,
+    "boards": boards.figures,
+    "history": history.figures,
+    "repeats": repeats.figures,
+    "report-page": report_page.figures,
     "linux": linux.figures,
     "executorch": executorch.figures,
 }

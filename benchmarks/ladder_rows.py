@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from edgeq.arrays import Array
-from edgeq.comparison import fewer_right, loss
 from edgeq.judging.paired import Loss
 from edgeq.measurement import Measurement
 from edgeq.recipes import RECIPES
+from edgeq.setbacks import fewer_right, loss
 
 GRANULARITIES = ("per_channel", "per_tensor")
 

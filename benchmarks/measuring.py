@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 EDGEQ = (sys.executable, "-m", "edgeq.cli")
 SAMPLING_S = 0.05
+os.environ["EDGEQ_HISTORY"] = "none"  # no benchmark writes into yours
 
 
 @dataclass(frozen=True)

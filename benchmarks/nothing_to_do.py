@@ -15,7 +15,8 @@ RUNS = 11
 def figures() -> Iterator[Figure]:
     """CPU time of `edgeq build --frozen` over that of the imports, the median of paired runs."""
     with scratch() as folder:
-        build = (*EDGEQ, "build", "--store", folder / "store", "--output-dir", folder / "build")
+        build = (*EDGEQ, "build", "--store", folder / "store", "--output-dir", folder / "build",
+                 "--history", folder / "history.sqlite")
         cost(build)
         pairs = [(cost((*build, "--frozen")).cpu_s, cost(IMPORTS).cpu_s) for _ in range(RUNS)]
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))

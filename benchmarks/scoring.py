@@ -37,7 +37,7 @@ for sample in np.clip(np.round(samples / scale) + zero_point, -128, 127).astype(
     interpreter.invoke()
     interpreter.get_tensor(end["index"])
 """
-START = "import sys; import edgeq.cli.__main__, edgeq.flow; from ai_edge_litert.interpreter import Interpreter"
+START = "import sys; import edgeq.cli.build, edgeq.flow; from ai_edge_litert.interpreter import Interpreter"
 
 
 def figures() -> Iterator[Figure]:

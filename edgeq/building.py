@@ -9,7 +9,10 @@ from typing import Any
 
 from edgeq import __version__, flow, forecast, run
 from edgeq.artifact import Artifact
-from edgeq.deliver import deliver, ready
+from edgeq.deliver import deliver, ready, write
+from edgeq.history.address import NOWHERE
+from edgeq.history.keeping import keep
+from edgeq.html.page import PAGE, rendered
 from edgeq.identity import host, versions
 from edgeq.measurement import Value
 from edgeq.meters import Meter
@@ -34,6 +37,7 @@ class Order:
     measure: bool = False
     require_compiled: bool = False
     device: str = ""
+    history: str = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,16 @@ def planned(order: Order) -> Planned:
 
 
 def build(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict[str, Any]]:
-    """Build what was ordered and deliver it; the report, and what report.json holds."""
+    """Build what was ordered, and keep the run; the report, and what report.json holds."""
+    report, content = made(order, planned, tell)
+    occasion = run.as_json(report.run)
+    kept = keep(order.history, content, occasion)
+    write(order.output_dir / PAGE, rendered(content, occasion, order.output_dir, kept.trends))
+    return replace(report, faults=(kept.fault,) if kept.fault else ()), content
+
+
+def made(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict[str, Any]]:
+    """Build what was ordered and deliver it, a run that nobody keeps."""
     clock = run.begun()
     ready(order.output_dir)
     count = min(order.jobs, len(planned.jobs))  # a job makes one thing at a time
@@ -72,7 +85,7 @@ def looked_up(order: Order, planned: Planned) -> tuple[Result, ...]:
     Gates on what only a live run tells are left out.
     """
     bench = flow.Bench(Store(order.store.absolute()), lambda *_: {}, lambda *_: None)
-    return flow.build(tuple(map(_unmeasured, planned.jobs)), bench)
+    return flow.build(tuple(map(unmeasured, planned.jobs)), bench)
 
 
 def costs(order: Order, planned: Planned) -> tuple[tuple[str, ...], ...]:
@@ -80,7 +93,8 @@ def costs(order: Order, planned: Planned) -> tuple[tuple[str, ...], ...]:
     return forecast.costs(planned.jobs, Store(order.store.absolute()))
 
 
-def _unmeasured(job: Job) -> Job:
+def unmeasured(job: Job) -> Job:
+    """`job` without what only a live run tells, and without the gates on that."""
     live = {metric for meter in job.meters for metric in meter.metrics}
     return replace(job, meters=(), gates=tuple(g for g in job.gates if g.metric not in live))
 

@@ -22,7 +22,8 @@ from edgeq.report import Climbed, Report, Result
 
 STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bold red",
           "skipped": "dim"}
-WIDE = 160
+WHY = {"inconclusive": ", inconclusive: ", "incomparable": ", not comparable: ", "invalid": ": ",
+       "unavailable": ": "}
 COSTS = ("model_bytes", "flash_bytes", "arena_bytes", "ram_bytes", "instructions", "latency_ms")
 SHORT = {"accuracy": "accuracy", "accuracy_drop": "drop", "agreement": "agree", "sqnr_db": "sqnr",
          "model_bytes": "model", "arena_bytes": "arena", "ram_bytes": "ram",
@@ -135,11 +136,6 @@ def totals(described: Mapping[str, Any]) -> str:
             f"them parameters, {len(described['operators'])} operators, {described['macs']:,} MACs")
 
 
-def wide(terminal: Console) -> Console:
-    """`terminal`, or where the output goes into a file or a CI log, one that is wide enough."""
-    return terminal if terminal.is_terminal else Console(width=WIDE)
-
-
 @contextmanager
 def progress(terminal: Console, jobs: int) -> Iterator[Said]:
     """A function that tells how a job goes: a bar on a terminal, a line a step elsewhere."""
@@ -216,7 +212,7 @@ def _verdict(verdict: Verdict) -> str:
     value = shown(verdict.found.value, verdict.found.unit)
     whose = f", group {verdict.found.group}" if verdict.gate.metric == WORST and verdict.found.group else ""
     source = f"{'invalid' if verdict.reason == 'invalid' else verdict.found.source}{whose}"
-    why = {"inconclusive": ", inconclusive: ", "invalid": ": ", "unavailable": ": "}.get(verdict.reason or "")
+    why = WHY.get(verdict.reason or "", ", " if verdict.reason and verdict.change else "")
     told = f"{source}{why}{verdict.explanation}" if why else source
     gate = f"{verdict.gate.metric} {value} {verdict.gate.limits()}"
     return f"{mark} {escape(f'{gate} ({told})')}"

@@ -1,6 +1,6 @@
 """What a build leaves on the disk: reports, and a folder a job with what is shipped.
 
-    build/report.json, report.junit.xml, run.json
+    build/report.json, report.junit.xml, run.json, sbom.cdx.json
     build/TARGET/MODEL/          passed
     build/failed/TARGET/MODEL/   the best rung where none passed
 
@@ -10,6 +10,7 @@ Both places of a job are replaced together, so that an old pass never outlives a
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -19,13 +20,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edgeq import run
+from edgeq import layers, provenance, run, sbom
 from edgeq.artifact import digest_of_file
 from edgeq.errors import ConfigError
 from edgeq.junit import junit
+from edgeq.packed import PACKAGE
 from edgeq.program import NOTICE, SHIP
 from edgeq.quantization import DETAILS
-from edgeq.report import Climbed, Report, Result, as_json
+from edgeq.report import Report, Result, as_json
 from edgeq.store import Store
 
 LINT = "lint.json"
@@ -52,10 +54,15 @@ def deliver(report: Report, store: Store, folder: Path) -> dict[str, Any]:
         files = {(result.target, result.model): _job(report, result, store, folder)
                  for result in report.results}
         content = as_json(report, files)
-        write(folder / "report.json", json.dumps(content, indent=1, allow_nan=False))
-        write(folder / "report.junit.xml", junit(report))
+        texts = {"report.json": json.dumps(content, indent=1, allow_nan=False),
+                 "report.junit.xml": junit(report)}
+        for name, text in texts.items():
+            write(folder / name, text)
+        bill = sbom.bom(report, files, [_told(*each) for each in texts.items()], _whole(report, store))
+        write(folder / sbom.NAME, json.dumps(bill, indent=1))
         write(folder / run.NAME, json.dumps(run.as_json(report.run), indent=1))
-    return content
+        delivered: dict[str, Any] = json.loads(texts["report.json"])
+    return delivered
 
 
 def write(path: Path, text: str) -> None:
@@ -124,19 +131,24 @@ def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[
         return []
     program = store.path(best.made["program"])
     _copy(program / SHIP, new)
+    if PACKAGE in best.made:
+        _copy(store.path(best.made[PACKAGE]), new)
     for beside in (NOTICE, LINT):
         if (program / beside).exists():
             shutil.copyfile(program / beside, new / beside)
-    for step in best.made.keys() & {"quantized", "outputs"}:
-        _copy_details(store.path(best.made[step]) / DETAILS, new / DETAILS)
+    for step, artifact in best.made.items():
+        if step not in provenance.GIVEN:
+            _copy_details(store.path(artifact) / DETAILS, new / DETAILS)
+    layers.write(new, {name: store.path(artifact) for name, artifact in best.made.items()})
     files = [_described(file, new) for file in sorted(new.rglob("*")) if file.is_file()]
-    write(new / "manifest.json", json.dumps(_manifest(report, result, best, files), indent=1))
+    told = provenance.statement(report.version, result, best, files, store)
+    write(new / provenance.NAME, json.dumps(told, indent=1))
     (new / "logs").mkdir()
     for name, artifact in best.made.items():
         log = store.log_of(artifact)
         if log.exists() and log.stat().st_size:
             shutil.copyfile(log, new / "logs" / f"{name}.log")
-    return [*files, _described(new / "manifest.json", new)]
+    return [*files, _described(new / provenance.NAME, new)]
 
 
 def _copy(folder: Path, new: Path) -> None:
@@ -149,29 +161,22 @@ def _copy(folder: Path, new: Path) -> None:
 
 
 def _copy_details(folder: Path, new: Path) -> None:
-    """What a recipe, or a runner, says at length: the JSON files in its `folder`."""
+    """What a step says at length: the JSON files in its `folder`."""
     for file in folder.glob("*.json"):
         new.mkdir(exist_ok=True)
         shutil.copyfile(file, new / file.name)
 
 
-def _manifest(
-    report: Report, result: Result, best: Climbed, files: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Who made the files, from what and with which tools: no time, no place of this machine."""
-    return {
-        "schema": "edgeq-manifest/1",
-        "edgeq": report.version,
-        "model": result.model,
-        "target": result.target,
-        "recipe": best.recipe,
-        "options": dict(best.options),
-        "passed": result.passed,
-        "compiled": not best.notice,
-        "tools": dict(report.tools),
-        "inputs": {name: artifact.digest for name, artifact in best.made.items()},
-        "files": files,
-    }
+def _whole(report: Report, store: Store) -> set[str]:
+    """The digests of what went into `report` that is one file."""
+    made = {artifact for result in report.results if result.best for artifact in result.best.made.values()}
+    return {artifact.digest for artifact in made if store.path(artifact).is_file()}
+
+
+def _told(name: str, text: str) -> dict[str, Any]:
+    """As `_described`, of a file by its text."""
+    encoded = text.encode()
+    return {"path": name, "bytes": len(encoded), "sha256": hashlib.sha256(encoded).hexdigest()}
 
 
 def _described(file: Path, folder: Path) -> dict[str, Any]:

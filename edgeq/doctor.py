@@ -11,6 +11,7 @@ from edgeq.errors import ConfigError, ToolError
 from edgeq.frontends import FRONTENDS
 from edgeq.identity import installed
 from edgeq.judging.scoring import Scoring
+from edgeq.power.attached import attached
 from edgeq.recipes import RECIPES
 from edgeq.samples import Samples
 from edgeq.target import Target, known, read_target
@@ -37,13 +38,13 @@ def findings(project: Path) -> list[Finding]:
 
 
 def devices() -> list[tuple[str, str]]:
-    """Phones and serial ports that are attached here, each with its state; what `--device` may name."""
+    """Phones, serial ports and power meters that are attached here, each with its state."""
     ports = [(str(port), "a serial port") for port in Path("/dev").glob("tty[AU][CS][MB]*")]
     try:
         seen = [(serial, f"a phone, {state}") for serial, state in phones().items()]
     except ToolError as error:
         seen = [("phones", f"{error.message}: {error.hint}")]
-    return [*seen, *sorted(ports)]
+    return [*seen, *sorted(ports), *attached()]
 
 
 def frontends_and_recipes() -> list[tuple[str, str, tuple[str, ...]]]:
@@ -71,6 +72,7 @@ def _tools(target: Target) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     for maker in (target.backend, target.runner):
         try:
             found += map(str, getattr(maker, "tools", tuple)())
+            found += map(str, getattr(maker, "images", dict)().values())
         except ToolError as error:
             return tuple(found), (f"{error.message}: {error.hint}",), False
     without = hasattr(target.backend, "tools") and not found

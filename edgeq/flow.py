@@ -14,6 +14,8 @@
              run       program, samples            -> outputs, costs  the target's runner
              measure   outputs, reference          -> measurement
              judge     measurement                 -> verdicts      gates; all passed: stop climbing
+           profile    the best rung's             -> errors         of each layer
+           pack       the best rung's             -> package        C arrays, headers, golden vectors
       -> report    results in the order of the plan
 
 Each arrow is one call below, and no call looks back. What is made is made by the store, once;
@@ -26,16 +28,17 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from edgeq import measurement
 from edgeq.artifact import Artifact
-from edgeq.comparison import compared
 from edgeq.errors import ConfigError, EdgeqError, Refused, ToolError
 from edgeq.identity import identity
+from edgeq.layers import profiled
 from edgeq.measurement import Value
 from edgeq.meters import Meter
+from edgeq.packed import packed
 from edgeq.plan import Job, Rung
 from edgeq.program import costs_in, notice_in
 from edgeq.progress import heard_by
@@ -45,6 +48,7 @@ from edgeq.recipes import Recipe
 from edgeq.report import Climbed, Result, State
 from edgeq.runners import REFERENCES
 from edgeq.samples import Overlap
+from edgeq.setbacks import compared
 from edgeq.store import Store
 
 Measured = Callable[[Meter, Artifact, Artifact], Mapping[str, Value]]
@@ -113,6 +117,7 @@ def run(job: Job, bench: Bench) -> Result:
         climbed.extend(left(job.rungs[len(climbed):], stopped))
     result = Result(job.model.name, job.target.name, evaluation, compared(tuple(climbed), bench.store),
                     error, tuple(audit.warnings(audited)), audit.told(audited), identity(job, given))
+    result = packed(profiled(result, job, bench.store), job, bench.store)
     bench.tell(job, "passed" if result.passed else "FAILED")
     return result
 
@@ -168,8 +173,9 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
         return Climbed(rung.name, rung.options, "refused", f"{refusal.message} ({refusal.hint})")
     found = measured(made, bench.store)
     for meter in job.meters:
-        found |= bench.meter(meter, made["program"], made["evaluation"])
-    verdicts = tuple(gate.judge(found) for gate in job.gates)
+        found = measurement.metered(found, bench.meter(meter, made["program"], made["evaluation"]))
+    taken_with = asdict(identity(job, prepared.given))
+    verdicts = tuple(gate.judge(found, taken_with) for gate in job.gates)
     state: State = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
     notice = notice_in(bench.store.path(made["program"]))
     notes = [note for step in ("quantized", "program", "outputs")

@@ -2,20 +2,23 @@
 
 The one rule: silence is no evidence. A metric that is unavailable or invalid, or comes from a source
 that the gate does not allow, does not pass; nor does one that too few samples stand behind, where the
-gate asks for a confidence.
+gate asks for a confidence; nor, where it is a gate on change, one that is not comparable with its baseline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from edgeq.judging.paired import Evidence, evidence_of, interval, needed
+from edgeq.judging.paired import CONFIDENCE, Evidence, evidence_of, interval, needed
 from edgeq.measurement import WORST, Measurement, Source, Value, unavailable, unit_of
+from edgeq.regressions.change import Allowance, Change, change
+from edgeq.regressions.taken import Job, Taken
 
-Reason = Literal["failed", "inconclusive", "invalid", "unavailable"]
+Reason = Literal["failed", "inconclusive", "incomparable", "invalid", "unavailable"]
 MIN_SAMPLES = 30  # what a group must have to be judged, where a gate does not say
+UNKNOWN: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Gate:
     A gate that names no targets or models holds for all. `allow` says which sources satisfy it:
     an estimate does only where it is listed. With a `confidence` the whole interval that holds the
     figure with it must lie between the limits. `min_samples` is for worst_group_drop: what a group
-    must have to be judged.
+    must have to be judged. With `max_regression` the figure may be so much worse than that of the same job
+    in the `baseline`: `kept` is all of that, and `against` the one job that `of` takes of it.
     """
 
     metric: str
@@ -36,14 +40,30 @@ class Gate:
     allow: tuple[Source, ...] = ("measured", "simulated")
     confidence: float | None = None
     min_samples: int = MIN_SAMPLES
+    max_regression: Allowance | None = None
+    baseline: str = ""
+    kept: Mapping[Job, Taken] = field(default_factory=dict)
+    against: Taken | None = None
 
     def holds_for(self, model: str, target: str) -> bool:
         """Whether this gate judges `model` on `target`."""
         return (not self.targets or target in self.targets) and (
             not self.models or model in self.models)
 
-    def judge(self, measurement: Measurement) -> Verdict:
-        """The verdict on `measurement`."""
+    def of(self, model: str, target: str) -> Gate:
+        """The gate for one job: of its baseline it knows that job alone."""
+        return replace(self, kept={}, against=self.kept.get((model, target)))
+
+    def judge(self, measurement: Measurement, identity: Mapping[str, Any] = UNKNOWN) -> Verdict:
+        """The verdict on `measurement`, which was taken with what `identity` says (identity.py)."""
+        verdict = self._limited(measurement)
+        if self.max_regression is None or not verdict.passed:
+            return verdict
+        here = Taken(recipe=None, passed=True, metrics=measurement, identity=identity)
+        return self._held(verdict, here, self.max_regression)
+
+    def _limited(self, measurement: Measurement) -> Verdict:
+        """The verdict by `min` and `max`."""
         found = measurement.get(self.metric) or unavailable(self.metric, "nothing measures it here")
         if found.value is None:
             return Verdict(self, found, "invalid" if found.invalid else "unavailable", found.reason or "")
@@ -69,7 +89,39 @@ class Gate:
         unit = unit_of(self.metric)
         said = [f">= {shown(self.min, unit)}"] * (self.min is not None)
         said += [f"<= {shown(self.max, unit)}"] * (self.max is not None)
+        said += [self._at_most()] * (self.max_regression is not None)
         return " and ".join(said) + (f" at {percent(self.confidence)}" if self.confidence else "")
+
+    def _at_most(self) -> str:
+        allowed = self.max_regression or Allowance()
+        if not allowed.amount:
+            return f"no worse than {self.baseline}"
+        return f"at most {allowed.shown(unit_of(self.metric))} worse than {self.baseline}"
+
+    def _held(self, verdict: Verdict, here: Taken, allowed: Allowance) -> Verdict:
+        """The verdict on a figure within the limits, by how it changed since the baseline."""
+        if self.against is None:
+            return replace(verdict, reason="incomparable", explanation=f"baseline {self.baseline} has "
+                           f"nothing of this job: `edgeq baseline set {self.baseline}` adds it")
+        moved = change(self.metric, self.against, here, confidence=self.confidence or CONFIDENCE)
+        verdict = replace(verdict, change=moved)
+        if moved.outcome == "not comparable":
+            return replace(verdict, reason="incomparable", explanation="; ".join(moved.why))
+        if self.confidence is None:
+            beyond = moved.excess(allowed) > 0
+            return replace(verdict, reason="failed", explanation=self._told(moved)) if beyond else verdict
+        least, most = (end - allowed.of(moved.older) for end in moved.worsening[1])
+        if most <= 0:
+            return verdict
+        return replace(verdict, reason="failed" if least > 0 else "inconclusive",
+                       explanation=self._told(moved))
+
+    def _told(self, moved: Change) -> str:
+        """How the figure changed, beside what was wanted."""
+        unit = unit_of(self.metric)
+        by = f", {100 * moved.relative:+.2g} %" if moved.relative is not None and unit != "ratio" else ""
+        noise = f"; this bench repeats to {moved.noise}" if moved.noise else ""
+        return f"wanted {self.limits()}, where it was {shown(moved.older, unit)}{by}{noise}"
 
     def _weighed(self, found: Value, confidence: float) -> Verdict:
         """The verdict on a figure by all that it could be, as far as its samples tell."""
@@ -95,7 +147,8 @@ class Verdict:
     """How one gate judged one measurement; `reason` is None where it passed.
 
     Where the gate asks for a confidence, `interval` holds the figure with it, and `needed` is about
-    how many samples would decide what these leave open; None where none would.
+    how many samples would decide what these leave open; None where none would. `change` is what happened
+    since the baseline, where the gate has one.
     """
 
     gate: Gate
@@ -104,6 +157,7 @@ class Verdict:
     explanation: str
     interval: tuple[float, float] | None = None
     needed: int | None = None
+    change: Change | None = None
 
     @property
     def passed(self) -> bool:
@@ -113,9 +167,18 @@ class Verdict:
     @property
     def shortfall(self) -> float:
         """The relative shortfall, of an interval's worse end; what is not there is a whole limit."""
-        if self.found.value is None:
+        if self.found.value is None or self.reason == "incomparable":
             return 1.0
-        return max(self.gate.shortfall(end) for end in self.interval or (self.found.value,))
+        missed = max(self.gate.shortfall(end) for end in self.interval or (self.found.value,))
+        return missed + self._regressed()
+
+    def _regressed(self) -> float:
+        """By how much of the baseline's figure it is worse than the gate lets pass."""
+        if self.change is None or self.passed:
+            return 0.0
+        allowed = self.gate.max_regression or Allowance()
+        worse = self.change.worsening[1][1] if self.reason == "inconclusive" else self.change.worsening[0]
+        return max(0.0, worse - allowed.of(self.change.older)) / (abs(self.change.older) or 1.0)
 
 
 def rank(verdicts: Sequence[Verdict]) -> tuple[int, float]:

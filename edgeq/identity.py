@@ -17,8 +17,11 @@ from edgeq.artifact import Artifact
 from edgeq.errors import ToolError
 from edgeq.meters import METERS
 from edgeq.plan import Job, makers
+from edgeq.power.instruments import INSTRUMENTS
 from edgeq.runners import RUNNERS
 from edgeq.store import version
+
+PARTS = {**RUNNERS, **INSTRUMENTS}  # what extensions have within them
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def versions(makers: Iterable[object]) -> dict[str, str]:
     used = list(makers)
     names = {name for maker in used for name in getattr(maker, "packages", ())}
     programs = {program for maker in used for program in _programs(maker)}
+    images = {name: str(image) for maker in used for name, image in _images(maker)}
     return {name: found for name in sorted(names) if (found := installed(name))} | {
-        program.name: f"sha256:{tool.digest(program)}" for program in sorted(programs)}
+        program.name: f"sha256:{tool.digest(program)}" for program in sorted(programs)} | images
 
 
 def installed(package: str) -> str | None:
@@ -89,12 +93,21 @@ def _described(extension: Any, table: Mapping[str, type[Any]]) -> dict[str, Any]
 
 
 def _plain(extension: Any) -> dict[str, Any]:
-    return {key: _plain(value) if is_dataclass(value) else value for key, value in vars(extension).items()}
+    return {key: _described(value, PARTS) if is_dataclass(value) else value
+            for key, value in vars(extension).items()}
 
 
 def _programs(maker: object) -> tuple[Path, ...]:
     """The outside programs that `maker` runs; none where one is missing, which its own steps tell."""
     try:
         return tuple(getattr(maker, "tools", tuple)())
+    except ToolError:
+        return ()
+
+
+def _images(maker: object) -> tuple[tuple[str, object], ...]:
+    """The images that have the programs of `maker`; none where one is missing, as with programs."""
+    try:
+        return tuple(getattr(maker, "images", dict)().items())
     except ToolError:
         return ()

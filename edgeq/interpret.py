@@ -22,6 +22,7 @@ from edgeq.errors import ConfigError, Refused
 from edgeq.graph import Graph, Quantization, Tensor, read
 
 Kernels = Literal["xnnpack", "reference"]
+RESOLVERS = {"xnnpack": "AUTO", "reference": "BUILTIN_REF", "own": "BUILTIN_WITHOUT_DEFAULT_DELEGATES"}
 BYTES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT8": 1, "UINT8": 1, "BOOL": 1}
 ROOM = 1 << 20
 NO_KERNEL = "Didn't find op"
@@ -90,15 +91,16 @@ def litert_outputs(model: Path, given: Array, kernels: Kernels) -> Array:
     return _each(graph, given, infer)
 
 
-def litert(model: Path, kernels: Kernels, *, keep_all: bool = False) -> Any:
+def litert(model: Path, kernels: Kernels | Literal["own"], *, keep_all: bool = False) -> Any:
     """A LiteRT interpreter with its tensors allocated, on one thread.
 
-    With `keep_all` every tensor can be read after an inference. Raises Refused where LiteRT has no
+    With `keep_all` every tensor can be read after an inference, those that LiteRT's `own` fast kernels, or
+    the reference ones, write: XNNPACK keeps its own to itself. Raises Refused where LiteRT has no
     kernel for an operator, ConfigError for a damaged file.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    resolver = OpResolverType.BUILTIN_REF if kernels == "reference" else OpResolverType.AUTO
+    resolver = OpResolverType[RESOLVERS[kernels]]
     try:
         interpreter = Interpreter(
             model_path=str(model), num_threads=1, experimental_op_resolver_type=resolver,

@@ -143,6 +143,28 @@ def invalid(metric: str, reason: str) -> Value:
     return replace(unavailable(metric, reason), invalid=True)
 
 
+def metered(stated: Measurement, taken: Measurement) -> dict[str, Value]:
+    """`stated`, with what a meter has `taken` in its place.
+
+    An estimate that gives way is told beside what was taken; one that nothing was taken in the place of
+    stays, with the reason. What was taken and is invalid is what there is.
+    """
+    made = dict(stated)
+    for metric, value in taken.items():
+        estimate = stated.get(metric)
+        if estimate is None or estimate.source != "estimated":
+            made[metric] = value
+        elif value.value is None and not value.invalid:
+            made[metric] = _noted(estimate, f"not measured: {value.reason}")
+        else:
+            made[metric] = _noted(value, f"the estimate was {estimate.value:.4g}")
+    return made
+
+
+def _noted(value: Value, text: str) -> Value:
+    return replace(value, basis="; ".join(filter(None, (value.basis, text))))
+
+
 def rounded(number: float) -> float:
     """`number` to 12 digits."""
     return float(f"{number:.12g}")

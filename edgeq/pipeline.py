@@ -139,8 +139,9 @@ def load(path: Path) -> Pipeline:
     targets, documents = _targets(document, folder, entries)
     ladders = _ladders(document, entries, targets)
     asked = {entry.target: entry for entry in entries if entry}
-    gates = _kept(limits.gate(document, value, ("gates", i), {"targets": asked, "models": named})
-                  for i, value in enumerate(_part(document, "gates", list)))
+    gates = limits.with_baselines(document, [
+        limits.gate(document, value, ("gates", i), {"targets": asked, "models": named})
+        for i, value in enumerate(_part(document, "gates", list))])
     if read and read.timeout_s <= 0:
         document.complain(("timeout_s",), f"timeout_s: more than 0, not {read.timeout_s:g}")
     raise_all([document, *documents])

@@ -93,7 +93,8 @@ def makers(job: Job) -> list[object]:
 
 
 def _job(pipeline: Pipeline, model: Model, target: Target, chosen: Chosen) -> Job:
-    gates = tuple(gate for gate in pipeline.gates if gate.holds_for(model.name, target.name))
+    gates = tuple(gate.of(model.name, target.name) for gate in pipeline.gates
+                  if gate.holds_for(model.name, target.name))
     asked = METRICS.keys() if chosen.measure else {gate.metric for gate in gates}
     data = dict(model.data)
     if target.samples:
@@ -103,7 +104,14 @@ def _job(pipeline: Pipeline, model: Model, target: Target, chosen: Chosen) -> Jo
         frontend=_frontend(model, target), data=data,
         rungs=tuple(_rung(entry, model, target) for entry in pipeline.ladders[target.name]),
         gates=gates,
-        meters=tuple(meter for meter in target.meters if asked & {*meter.metrics}))
+        meters=tuple(_at(meter, target) for meter in target.meters if asked & {*meter.metrics}))
+
+
+def _at(meter: Any, target: Target) -> Meter:
+    """`meter` with the runner of `target`, where it lets that run what it measures."""
+    known = {field.name for field in fields(meter)}
+    made: Meter = replace(meter, runner=target.runner) if "runner" in known else meter
+    return made
 
 
 def _attached(targets: Sequence[Target], address: str) -> Target:

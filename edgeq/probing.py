@@ -5,7 +5,7 @@ All is made by the store, once: a second look, and a build of the same model, fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from edgeq.parity import SAMPLES, Chain, Given, Parity, is_quantized, read_chain
 from edgeq.pipeline import DataSet, Model, load
 from edgeq.plan import told
 from edgeq.progress import heard_by
+from edgeq.ptq.layer_errors import Errors, LayerErrors, errors_in
 from edgeq.ptq.sensitivity import Sensitivity, Table, read
-from edgeq.quantization import Granularity
+from edgeq.quantization import MODEL, Granularity
 from edgeq.recipes.static_int8 import StaticInt8
 from edgeq.runners.serial import Serial
 from edgeq.samples import Samples
@@ -69,6 +70,29 @@ def sensitivity(asked: Question, granularity: Granularity, tell: Tell) -> Table:
         tell("quantize", None)
         looked = store.make(Sensitivity(granularity, asked.samples).look, baseline, samples)
         return read(store.path(looked))
+
+
+def has_samples(asked: Question) -> bool:
+    """Whether something names calibration samples for the model: the call, or the pipeline that is here."""
+    named = _named(asked)
+    return bool(asked.calibration or asked.pipeline or (named and "calibration" in named.data))
+
+
+def losses(asked: Question, demands: Mapping[str, Granularity], tell: Tell) -> tuple[Path, Errors]:
+    """A model quantized as static-int8 does it, where the store has it, and what its layers lose.
+
+    `demands` are a target's own on the weights of single operators. Errors as `sensitivity`.
+    """
+    subject = _subject(asked)
+    with Workers(asked.store, 1, TIMEOUT_S) as workers, heard_by(lambda done, text: tell(text, done)):
+        store = Store(asked.store.absolute(), workers.make)
+        tell("quantize", None)
+        baseline = store.make(subject.frontend.convert, store.take(subject.source))
+        samples = store.make(subject.data.samples.load, store.take(subject.data.origin), baseline)
+        quantized = store.make(StaticInt8(granularity_by_operator=demands).quantize, baseline, samples)
+        tell("layers", None)
+        found = store.make(LayerErrors().measure, quantized, baseline, samples)
+        return store.path(quantized) / MODEL, errors_in(store.path(found))
 
 
 def parity(asked: Question, name: str, tell: Tell) -> Chain:

@@ -26,6 +26,7 @@ BorderType = Literal["int8", "uint8", "float32"]
 KeptAs = Literal["int16x8", "float32"]
 KEPT: Mapping[KeptAs, str] = {"int16x8": "INT16", "float32": "FLOAT32"}  # and its activations
 MODEL, EXPORTED = "model.tflite", "model.pt2"
+UNQUANTIZED = "float.tflite"  # the float model that it was made of, where that is none but the baseline
 NOTES = "notes.json"
 DETAILS = "details"  # a folder of JSON files that are delivered beside the model
 

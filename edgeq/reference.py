@@ -64,8 +64,8 @@ def _type(field: Schema) -> str:
     bounds = [f" {sign} {field[key]}" for key, sign in (
         ("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
         if key in field]
-    kind = {"array": "list", "object": "mapping"}.get(field.get("type", ""), field.get("type", "anything"))
-    return kind + ",".join(bounds)
+    kind: str = field.get("type", "anything")
+    return {"array": "list", "object": "mapping"}.get(kind, kind) + ",".join(bounds)
 
 
 def _name(record: Schema) -> str:

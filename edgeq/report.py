@@ -72,13 +72,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All results of one build, in the order of the plan, and the run that it was."""
+    """All results of one build, in the order of the plan, and the run that it was.
+
+    `faults` are what went wrong beside the jobs, and changes nothing of them: a history that is not reached.
+    """
 
     results: tuple[Result, ...]
     version: str
     host: Mapping[str, str]
     tools: Mapping[str, str]
     run: Run
+    faults: tuple[EdgeqError, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -153,5 +157,23 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "passed": verdict.passed,
         "reason": verdict.reason,
         "explanation": verdict.explanation or None,
+        **_change(verdict),
         **{key: each for key, each in told.items() if each is not None},
+    }
+
+
+def _change(verdict: Verdict) -> dict[str, Any]:
+    """What a gate on change allows, which figure it is held against, and how far it went; else nothing."""
+    allowed, moved = verdict.gate.max_regression, verdict.change
+    if allowed is None:
+        return {}
+    kept, old = verdict.gate.against, moved.old if moved else None
+    return {
+        "max_regression": allowed.amount,
+        "relative": allowed.relative,
+        "baseline": {"name": verdict.gate.baseline, "value": old.value if old else None,
+                     "commit": kept.commit if kept else None},
+        "change": moved and {"absolute": moved.absolute, "relative": moved.relative,
+                             "interval": moved.interval and [*moved.interval], "outcome": moved.outcome,
+                             "noise": moved.noise or None},
     }

@@ -1,7 +1,7 @@
 """The store: each thing is made once, under a key that says all that went into it.
 
 A key is the digest of who makes it (a frozen dataclass: its modules and those that it runs as
-`programs`, fields, packages, tools) and of what from (the digests of the inputs). The very values
+`programs`, fields, packages, tools, images) and of what from (the digests of the inputs). The very values
 that make the key are handed to the maker, and no others, so a key cannot forget an input. There is no
 invalidation: a changed input is another key, and a step whose output came out the same does not
 disturb the next.
@@ -140,6 +140,7 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
         "fields": vars(maker),
         "packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
         "tools": [tool.digest(program) for program in getattr(maker, "tools", tuple)()],
+        "images": {name: image.digest for name, image in getattr(maker, "images", dict)().items()},
         "cpu": cpu() if getattr(maker, "native", False) else None,
         "inputs": [value.digest if isinstance(value, Artifact) else value for value in inputs],
     }

@@ -12,6 +12,7 @@ from edgeq.decode import Document, Place, meant, raise_all
 from edgeq.errors import ConfigError
 from edgeq.lint import DelegateRules, Rules, read_rules
 from edgeq.meters import METERS, Meter
+from edgeq.power.instruments import INSTRUMENTS
 from edgeq.quantization import Granularity, Weighted
 from edgeq.runners import REFERENCES, RUNNERS, Runner
 
@@ -101,7 +102,7 @@ def read_target(file: Path) -> tuple[Target | None, Document]:
     backend = role(document, BACKENDS, read.backend, ("backend",))
     runner = role(document, RUNNERS, read.runner, ("runner",))
     _see_format(document, read.format, backend, runner)
-    meters = [role(document, METERS, each, ("meters", i)) for i, each in enumerate(read.meters)]
+    meters = [_meter(document, each, ("meters", i)) for i, each in enumerate(read.meters)]
     device = _device(document, read.device)
     rules = _rules(document, file.parent / read.operators) if read.operators else None
     if document.problems:
@@ -134,6 +135,17 @@ def role(document: Document, table: Mapping[str, Any], value: object, at: Place)
         document.complain(at, f"{at[0]}: unknown name {name!r}{meant(str(name), table)}")
         return None
     return document.read(table[name], given, at)
+
+
+def _meter(document: Document, value: object, at: Place) -> Any:
+    """The meter that `value` names, with the instrument that it names, if it takes one."""
+    read = role(document, METERS, value, at)
+    if not isinstance(value, dict) or "instrument" not in value or read is None:
+        return read
+    if "runner" in value:
+        document.complain((*at, "runner"), "meters: the runner is the target's own; leave it out")
+    instrument = role(document, INSTRUMENTS, value["instrument"], (*at, "instrument"))
+    return replace(read, instrument=instrument)
 
 
 def _see_format(document: Document, wanted: str, backend: Any, runner: Any) -> None:

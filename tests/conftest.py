@@ -23,6 +23,7 @@ DEMO_TARGETS = "[host, tflm, cortex-m4, ethos-u55-128, edgetpu, rpi4, android-nn
 
 os.environ["ANDROID_ADB_SERVER_PORT"] = "15037"  # a server of the tests' own: no phone of yours is touched
 os.environ.pop("ANDROID_SERIAL", None)
+os.environ["EDGEQ_HISTORY"] = "none"  # no test writes into yours
 
 Edgeq = Callable[..., subprocess.CompletedProcess]
 
@@ -77,7 +78,8 @@ def edgeq(project: Path, shared_store: Path) -> Edgeq:
     """Run `edgeq WORDS…` in the project, on the shared store, and return how it ended."""
     def run(*words: str | Path, env: dict[str, str] | None = None, timeout: float = 300,
             ) -> subprocess.CompletedProcess:
-        variables = {**os.environ, "EDGEQ_STORE": str(shared_store), **(env or {})}
+        variables = {**os.environ, "EDGEQ_STORE": str(shared_store),
+                     "EDGEQ_HISTORY": str(project / "history.sqlite"), **(env or {})}
         return subprocess.run(
             [sys.executable, "-m", "edgeq.cli", *map(str, words)], cwd=project, env=variables,
             capture_output=True, text=True, timeout=timeout, check=False)

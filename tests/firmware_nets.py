@@ -9,9 +9,10 @@ import numpy as np
 from graphs import noise, operator, tensor
 
 from edgeq.firmware.arena import planned
+from edgeq.firmware.c_text import TYPES
 from edgeq.firmware.network import Provider, network
 from edgeq.firmware.portable import PORTABLE
-from edgeq.firmware.source import TYPES, Program, sources
+from edgeq.firmware.source import Program, sources
 from edgeq.graph import parse
 from edgeq.interpret import tflm_outputs
 

@@ -83,16 +83,20 @@ def test_the_reference_is_what_the_schema_gives() -> None:
         "make it anew: edgeq schema --markdown > docs/reference.md")
 
 
-def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
-    built = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"],
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site; a warning is an error (strict)."""
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", folder],
                            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert built.returncode == 0, built.stderr
-    assert {f"{page.stem}.html" for page in DOCS.glob("*.md")} <= {
-        page.name for page in (tmp_path / "site").glob("*.html")}
+    return folder
 
 
-def test_the_site_fetches_nothing(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"],
-                   cwd=ROOT, capture_output=True, timeout=300, check=False)
-    page = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+def test_every_page_is_in_the_site(site: Path) -> None:
+    assert {f"{page.stem}.html" for page in DOCS.glob("*.md")} <= {page.name for page in site.glob("*.html")}
+
+
+def test_the_site_fetches_nothing(site: Path) -> None:
+    page = (site / "index.html").read_text(encoding="utf-8")
     assert re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?https?:", page) == []

@@ -224,8 +224,8 @@ def test_the_runner_sees_that_all_agree_and_says_what_it_costs(store, tmp_path):
     backend = Firmware("cortex-m4", "mps2-an386", flash="256KiB", ram="64KiB")
     program = built(backend, tmp_path / "program", store.path(demo.quantized(store)))
     samples = store.path(demo.samples(store, "evaluation", 50))
-    runner = QemuCortexM("mps2-an386", "100MHz", cycles_per_instruction=1.5, power_mw=30, basis="made up",
-                         samples=5)
+    runner = QemuCortexM("mps2-an386", "100MHz", cycles_per_instruction=1.5, basis="made up",
+                         power_mw=30, power_source="a guess", samples=5)
     out = tmp_path / "out"
     out.mkdir()
     runner.run(out, program, samples)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from edgeq.errors import Refused
 from edgeq.firmware.arena import Buffer, bound, drawn, packed, planned
+from edgeq.firmware.c_text import identifier
 from edgeq.firmware.kernel import Input, Kernel, Output, Routine, Scratch
 from edgeq.firmware.network import Provider, network
-from edgeq.firmware.source import Pool, Program, identifier, sources
+from edgeq.firmware.source import Pool, Program, sources
 from edgeq.graph import parse
 
 COPY = Routine("copy", "const int8_t *in, int8_t *out", "void @NAME@(const int8_t *in, int8_t *out);\n")

@@ -16,16 +16,17 @@ ROLES = ("frontends", "recipes", "backends", "runners", "meters")
 # From the bottom up. A module imports what stands in the lines above its own, and nothing beside it.
 LAYERS = (
     ("__init__", "errors"),
-    ("arrays", "artifact", "progress"),
+    ("arrays", "artifact", "marks", "progress"),
     ("modules", "tool"),
+    ("containers",),
     ("measurement", "run", "timings"),
-    ("store", "repeats"),
+    ("estimation", "store", "repeats"),
     ("workers", "emulation", "linux"),
     ("graph", "decode"),
     ("trust", "user_code", "baseline", "quantization", "interpret", "lint"),
     ("converter", "samples", "program", "tracing"),
     ("judging", "firmware", "exported", "devices"),
-    ("ptq", "training"),
+    ("ptq", "training", "packaging", "regressions", "power"),
     ("engines", "gates"),
     ROLES,
     ("target", "ladder", "limits", "parity"),
@@ -34,17 +35,20 @@ LAYERS = (
     ("identity",),
     ("report",),
     ("provenance",),
-    ("junit", "sbom", "comparison"),
+    ("junit", "html", "sbom", "setbacks", "history", "layers", "packed"),
     ("flow",),
-    ("console", "deliver", "doctor", "forecast", "inspection", "reference", "schema"),
-    ("building", "probing"),
+    ("console", "deliver", "doctor", "forecast", "github", "inspection", "node_data", "reference", "schema"),
+    ("building", "comparing", "probing", "sides"),
+    ("explore", "reproducing", "verifying"),
     ("cli",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"tensorflow", "keras", "tf_keras", "torch", "torchao", "executorch", "litert_torch", "adbutils",
          "h5py", "ai_edge_litert", "litert_quantizer", "tensorflow_model_optimization",
-         "tflite_micro", "ethosu", "sklearn", "PIL", "pebble", "junitparser", "in_toto_attestation", "cyclonedx"}
+         "tflite_micro", "ethosu", "sklearn", "PIL", "model_explorer", "flask", "pebble", "junitparser",
+         "ppk2_api", "pyjoulescope_driver", "serial", "in_toto_attestation", "cyclonedx",
+         "sqlalchemy", "alembic", "psycopg", "jinja2", "vl_convert"}
 
 
 def name_of(file: Path) -> str:

@@ -217,7 +217,7 @@ class Telling:
         Float32().quantize(out, baseline)
         note(out, self.said)
         (out / "details").mkdir()
-        (out / "details/layers.json").write_text(json.dumps({"layers": [self.said]}))
+        (out / "details/told.json").write_text(json.dumps({"layers": [self.said]}))
         (out / "details/scratch.bin").write_bytes(b"for nobody")
 
 
@@ -229,10 +229,10 @@ def test_what_a_recipe_says_comes_through_a_whole_build(store, monkeypatch, edit
     written = deliver(report(*results), store, out)["results"][0]
     assert written["rungs"][0]["notes"] == ["nothing was quantized"]
     folder = "host/fashion" if written["passed"] else "failed/host/fashion"
-    assert f"{folder}/details/layers.json" in {file["path"] for file in written["artifacts"]}
-    assert parsed((out / folder / "details/layers.json").read_text()) == {"layers": ["nothing was quantized"]}
+    assert f"{folder}/details/told.json" in {file["path"] for file in written["artifacts"]}
+    assert parsed((out / folder / "details/told.json").read_text()) == {"layers": ["nothing was quantized"]}
     assert {file["path"].removeprefix(f"{folder}/") for file in written["artifacts"]} == {
-        "details/layers.json", "manifest.json", "model.tflite"}
+        "details/layers.json", "details/told.json", "manifest.json", "model.json", "model.tflite"}
 
 
 # JUnit XML
@@ -324,7 +324,7 @@ def failing(store: Store, target: str = "host") -> Result:
 def left_in(out: Path) -> set[str]:
     """The files below `out`, reports apart."""
     return {file.relative_to(out).as_posix() for file in out.rglob("*")
-            if file.is_file() and not file.name.startswith(("report.", "run."))}
+            if file.is_file() and not file.name.startswith(("report.", "run.", "sbom."))}
 
 
 def test_what_passed_lies_under_its_target_and_model(shop, out):
@@ -397,11 +397,12 @@ def test_what_is_returned_is_what_report_json_holds(shop, out):
 def test_a_manifest_says_who_made_the_files_and_from_what(shop, out):
     deliver(report(passing(shop)), shop, out)
     manifest = parsed((out / "host/fashion/manifest.json").read_text(encoding="utf-8"))
-    assert (manifest["model"], manifest["target"], manifest["recipe"]) == ("fashion", "host", "static-int8")
-    assert manifest["tools"] == {"numpy": "2.4"}
-    assert manifest["inputs"] == {"program": shop.make(Maker().compile).digest}
-    assert [file["path"] for file in manifest["files"]] == ["model.tflite", "parts/labels.txt"]
-    assert manifest["files"][0]["sha256"] == hashlib.sha256(b"model").hexdigest()
+    asked = manifest["predicate"]["buildDefinition"]["externalParameters"]
+    assert (asked["model"], asked["target"], asked["recipe"]) == ("fashion", "host", "static-int8")
+    assert manifest["predicate"]["runDetails"]["byproducts"] == [
+        {"name": "program", "digest": {"edgeqTree": shop.make(Maker().compile).digest}}]
+    assert [file["name"] for file in manifest["subject"]] == ["model.tflite", "parts/labels.txt"]
+    assert manifest["subject"][0]["digest"] == {"sha256": hashlib.sha256(b"model").hexdigest()}
 
 
 def test_a_manifest_is_the_same_at_any_time_and_place(shop, out, tmp_path):
@@ -417,7 +418,8 @@ def test_a_manifest_is_the_same_at_any_time_and_place(shop, out, tmp_path):
 def test_what_is_not_compiled_says_so_beside_the_files(shop, out):
     written = deliver(report(passing(shop, maker=Maker(notice="not compiled: no compiler"))), shop, out)
     assert (out / "host/fashion" / NOTICE).read_text(encoding="utf-8") == "not compiled: no compiler"
-    assert parsed((out / "host/fashion/manifest.json").read_text(encoding="utf-8"))["compiled"] is False
+    manifest = parsed((out / "host/fashion/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["predicate"]["buildDefinition"]["internalParameters"]["compiled"] is False
     assert written["results"][0]["notice"] == "not compiled: no compiler"
 
 

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgeq import tool
+from edgeq import containers, tool
+from edgeq.containers import Container, Image, image
 from edgeq.errors import ConfigError, Refused, ToolError
 from edgeq.graph import Graph, read
 from edgeq.lint import Lint, Rules, as_json, lint
@@ -76,18 +77,24 @@ class Said:
 class EdgeTpu:
     """`operators` are the compiler's rules, which a target names by a file.
 
-    `compiler` is the path or name of edgetpu_compiler, else $EDGETPU_COMPILER, else the PATH.
+    `compiler` is the path or name of edgetpu_compiler, else $EDGETPU_COMPILER, else the PATH;
+    `container` is an image that has it, for where it is nowhere of these.
     """
 
     packages: ClassVar = ("ai-edge-litert",)
     operators: Rules = field(default_factory=Rules)
     compiler: str = ""
+    container: Container = ""
     timeout_s: float = 600.0
 
     def tools(self) -> tuple[Path, ...]:
         """The compiler, where there is one; ToolError where the setting names no program."""
         found = tool.find(PROGRAM, self.compiler)
         return (found,) if found else ()
+
+    def images(self) -> Mapping[str, Image]:
+        """The image that has the compiler, where that is not here; ToolError where there is no such image."""
+        return {PROGRAM: image(self.container, PROGRAM)} if self.container and not self.tools() else {}
 
     def compile(self, out: Path, quantized: Path) -> None:
         """Ship the compiled model with the compiler's split and memory, or the checked model.
@@ -103,19 +110,22 @@ class EdgeTpu:
         found = lint(graph, self.operators)
         _refuse(found)
         _write_json(out / LINT, as_json(found, MODEL, "edgetpu"))
-        compilers = self.tools()
-        if compilers:
-            costs = self._compiled(compilers[0], out, model, graph)
+        within = self.images().get(PROGRAM)
+        if within or self.tools():
+            costs = self._compiled(within, out, model, graph)
         else:
             costs = ship(out, model, MODEL) | _estimated(found)
             (out / NOTICE).write_text(NOT_COMPILED, encoding="utf-8")
         write_costs(out, costs | counted(model))
 
-    def _compiled(self, compiler: Path, out: Path, model: Path, graph: Graph) -> dict[str, Value]:
-        """Ship what the compiler makes of `model`, and return what it costs."""
+    def _compiled(self, within: Image | None, out: Path, model: Path, graph: Graph) -> dict[str, Value]:
+        """Ship what the compiler, `within` an image or here, makes of `model`, and return what it costs."""
         work = (out / "work").absolute()
         work.mkdir()
-        finished = tool.run([compiler, "-s", "-o", work, model], timeout_s=self.timeout_s, cwd=work)
+        shutil.copyfile(model, work / MODEL)
+        program = PROGRAM if within else self.tools()[0]
+        finished = containers.run(within, [program, "-s", "-o", ".", MODEL],
+                                  timeout_s=self.timeout_s, cwd=work)
         said = heard(finished.output)
         if finished.status or not said.succeeded:
             raise failure(said, finished)

@@ -64,6 +64,11 @@ class Executorch:
         """How a model is quantized for the delegate."""
         return SCHEMES.get(self.delegate.rpartition("-")[0], "xnnpack")
 
+    @property
+    def micro(self) -> bool:
+        """Whether it is for microcontrollers, of which XNNPACK is none."""
+        return self.delegate != "xnnpack"
+
     def compile(self, out: Path, quantized: Path) -> None:
         """Ship model.pte, and model.bpte: the same with some inputs and the outputs that are expected.
 

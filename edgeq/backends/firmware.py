@@ -36,13 +36,14 @@ class Firmware(Order):
 
         Raises ToolError with what to install where there is no compiler, or to name where no such folder.
         """
+        here = () if self.images() else (compiler(self.compiler),)
         root = self._library
         if self.kernels != "cmsis-nn" or root is None:
-            return (compiler(self.compiler),)
+            return here
         if not root.is_dir():
             raise ToolError(f"${LIBRARY} names {root}, which is no folder",
                             "name the folder of CMSIS-NN that has Include/ and Source/")
-        return (compiler(self.compiler), root)
+        return (*here, root)
 
     @property
     def _library(self) -> Path | None:

@@ -8,36 +8,57 @@ Vela puts whatever it cannot map on the CPU and still succeeds: the split must b
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from edgeq import tool
+from edgeq import containers, tool
+from edgeq.containers import Container, Image, image
 from edgeq.errors import ConfigError, ToolError
 from edgeq.graph import read
 from edgeq.measurement import Value, unavailable, value_of
 from edgeq.program import FUNCTIONAL, counted, ship, write_costs
-from edgeq.quantization import MODEL
+from edgeq.quantization import DETAILS, MODEL
 
-KIB = 1024
+KIB, PLACED, PROGRAM, COMPILED = 1024, "vela.json", "vela", "compiled"
+TABLE = re.compile(r'<table name="(\w+)">\s*<!\[CDATA\[\s*(.*?)\]\]>', re.DOTALL)
 SPLIT = re.compile(r"^(CPU|NPU) operators = (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Vela:
-    """Vela's own words: `accelerator_config`, and system config and memory mode of `config`."""
+    """Vela's own words: `accelerator_config`, and system config and memory mode of `config`.
 
-    packages: ClassVar = ("ethos-u-vela", "ai-edge-litert")
+    `container` is an image that has Vela, for where the package ethos-u-vela is not installed.
+    """
+
+    micro: ClassVar = True
     accelerator_config: str
     system_config: str
     memory_mode: str
     config: str = "Arm/vela.ini"
+    container: Container = ""
     timeout_s: float = 600.0
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Vela, unless it is in an image, and what reads models."""
+        return ("ai-edge-litert",) if self._contained else ("ethos-u-vela", "ai-edge-litert")
+
+    def images(self) -> Mapping[str, Image]:
+        """The image that has Vela, where that is not here; ToolError where there is no such image."""
+        return {PROGRAM: image(self.container, PROGRAM)} if self._contained else {}
+
+    @property
+    def _contained(self) -> bool:
+        return bool(self.container) and find_spec("ethosu") is None
 
     def compile(self, out: Path, quantized: Path) -> None:
         """Ship the compiled model, with Vela's cycles, latency, memory and NPU/CPU split.
@@ -45,13 +66,13 @@ class Vela:
         Raises ToolError where Vela fails, crashes, hangs or writes what cannot be read.
         """
         model = quantized / MODEL
-        work = out / "vela"
-        finished = tool.run(
-            [sys.executable, "-m", "ethosu.vela", model, "--output-dir", work,
-             "--accelerator-config", self.accelerator_config, "--config", self.config,
+        place, work = out / "vela", out / "vela" / COMPILED
+        place.mkdir()
+        shutil.copyfile(model, place / MODEL)
+        finished = self._run(
+            [MODEL, "--output-dir", COMPILED, "--accelerator-config", self.accelerator_config,
              "--system-config", self.system_config, "--memory-mode", self.memory_mode,
-             "--show-cpu-operations"],
-            timeout_s=self.timeout_s, cwd=out, name="vela")
+             "--show-cpu-operations", "--enable-debug-db"], place)
         compiled, summaries = work / f"{model.stem}_vela.tflite", sorted(work.glob("*_summary_*.csv"))
         if finished.status or not compiled.exists() or not summaries:
             raise ToolError(f"vela ended with status {finished.status} and no program",
@@ -63,8 +84,34 @@ class Vela:
         costs = ship(out, compiled, compiled.name) | counted(model)
         costs |= stated(_row(summaries[0]), *split(finished.output))
         write_costs(out, costs)
+        _write_placed(out, work / f"{model.stem}_debug.xml")
         shutil.copyfile(model, out / FUNCTIONAL)
-        shutil.rmtree(work)
+        shutil.rmtree(place)
+
+    def _run(self, words: Sequence[str], place: Path) -> tool.Finished:
+        """Vela at work in the folder `place`, with a configuration of the user's own beside the model."""
+        config = self.config
+        if Path(config).is_absolute():
+            config = shutil.copyfile(config, place / "config.ini").name
+        within = self.images().get(PROGRAM)
+        program = (PROGRAM,) if within else (sys.executable, "-m", "ethosu.vela")
+        return containers.run(within, [*program, *words, "--config", config],
+                              timeout_s=self.timeout_s, cwd=place, name=PROGRAM)
+
+
+def placed(database: str) -> list[dict[str, Any]]:
+    """Where each operator of the model runs and its cycles, from Vela's debug database.
+
+    An operator that Vela made nothing of, such as a reshaping, is on neither side; cycles are those of the
+    NPU alone. Raises KeyError or ValueError for a database of another form.
+    """
+    tables = {name: [*csv.DictReader(text.splitlines())] for name, text in TABLE.findall(database)}
+    on_npu = {row["optimised_id"] for row in tables["queue"]}
+    joined = {row["id"] for row in tables["group"]}
+    steps: dict[str, list[Mapping[str, str]]] = {}
+    for row in tables["perf"]:
+        steps.setdefault(row["source_id"], []).append(row)
+    return [_placed(source, steps.get(source["id"], []), on_npu, joined) for source in tables["source"]]
 
 
 def split(output: str) -> tuple[int, int]:
@@ -99,6 +146,30 @@ def stated(row: Mapping[str, str], on_npu: int, on_cpu: int) -> dict[str, Value]
             unavailable(metric, f"{on_cpu} operators run on the CPU, which vela does not time")
             if on_cpu or not math.isfinite(value) else value_of(metric, value, "simulated"))
     return costs
+
+
+def _placed(
+    source: Mapping[str, str], steps: Sequence[Mapping[str, str]], on_npu: set[str], joined: set[str]
+) -> dict[str, Any]:
+    """One operator of the model by the `steps` that Vela made of it, on the NPU or joined to such."""
+    mapped = [row for row in steps if row["optimised_id"] in on_npu or row["id"] in joined]
+    told: dict[str, Any] = {"operator": int(source["ext_key"]), "placed": None, "cycles": None}
+    if steps:
+        told["placed"] = "cpu"
+    if mapped:
+        told |= {"placed": "npu", "cycles": sum(int(row["op_cycles"]) for row in mapped)}
+    return told
+
+
+def _write_placed(out: Path, database: Path) -> None:
+    """Write what Vela's debug database says of each operator; nothing where it cannot be read."""
+    try:
+        found = placed(database.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, KeyError, ValueError, TypeError, csv.Error):
+        return
+    (out / DETAILS).mkdir()
+    told = {"source": "simulated", "operators": found}
+    (out / DETAILS / PLACED).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
 def _row(summary: Path) -> Mapping[str, str]:

@@ -7,6 +7,7 @@ missing or crashed, 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from io import TextIOWrapper
@@ -14,20 +15,40 @@ from io import TextIOWrapper
 import click
 
 from edgeq import __version__
-from edgeq.cli import about, build, models
 from edgeq.cli.terminal import complain, err
 from edgeq.errors import EdgeqError, ToolError
 
+COMMANDS = {
+    "build": "edgeq.cli.build", "plan": "edgeq.cli.build",
+    "lint": "edgeq.cli.models", "inspect": "edgeq.cli.models",
+    "sensitivity": "edgeq.cli.models", "parity": "edgeq.cli.models",
+    "explore": "edgeq.cli.models",
+    "history": "edgeq.cli.past", "compare": "edgeq.cli.comparing", "baseline": "edgeq.cli.baselines",
+    "verify": "edgeq.cli.checking", "report": "edgeq.cli.reporting",
+    "doctor": "edgeq.cli.about", "schema": "edgeq.cli.about",
+    "targets": "edgeq.cli.about", "recipes": "edgeq.cli.about",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class Commands(click.Group):
+    """The commands by name, each read when it is asked for: looking up history loads no compiler."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Their names, in the order of COMMANDS."""
+        return [*COMMANDS]
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        """The command `name`, which its module has under that name; None where there is no such."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[name]), name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="edgeq %(version)s")
 def cli() -> None:
     """Quantize, compile and prove models for edge targets."""
-
-
-for command in (build.build, build.plan, models.lint, models.inspect, models.sensitivity, models.parity,
-                about.doctor, about.schema, about.targets, about.recipes):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from edgeq import building, console
-from edgeq.cli.terminal import FILE, MODELS, PIPELINE, STORE, TARGETS, complain, err, out, say
+from edgeq.cli import ci
+from edgeq.cli.terminal import FILE, HISTORY, MODELS, PIPELINE, STORE, TARGETS, complain, err, out, say
 from edgeq.deliver import ready, write
 from edgeq.errors import ConfigError
 from edgeq.junit import junit as as_junit
@@ -32,23 +33,32 @@ from edgeq.junit import junit as as_junit
 @click.option("--require-compiled", is_flag=True, help="Fail where a compiler is missing.")
 @click.option("--json", "json_file", type=FILE, help="Write report.json here too.")
 @click.option("--junit", "junit_file", type=FILE, help="Write the JUnit XML here too.")
-def build(json_file: Path | None, junit_file: Path | None, **ordered: Any) -> None:
+@click.option("--check-reproducible", "twice", is_flag=True,
+              help="Build twice from empty stores first, and compare bytes; 1 if they differ.")
+@HISTORY
+@click.option("--github", is_flag=True, help="Write GitHub's step summary, and annotations to stdout.")
+def build(json_file: Path | None, junit_file: Path | None, twice: bool, github: bool, **ordered: Any) -> None:
     """Build and judge what the pipeline declares."""
-    for option, file in (("--json", json_file), ("--junit", junit_file)):
-        if file and not file.exists():
-            ready(file.parent, option)
-    order = building.Order(**ordered)
-    planned = building.planned(order)
-    with console.progress(err, len(planned.jobs)) as tell:
-        report, content = building.build(order, planned, tell)
+    with ci.heard_by_github(github):
+        for option, file in (("--json", json_file), ("--junit", junit_file)):
+            if file and not file.exists():
+                ready(file.parent, option)
+        planned = building.planned(order := building.Order(**ordered))
+        with (ci.reproduced(order, planned, twice) as (order, code),
+              console.progress(err, len(planned.jobs)) as tell):
+            report, content = building.build(order, planned, tell)
     if json_file:
         write(json_file, json.dumps(content, indent=1))
     if junit_file:
         write(junit_file, as_junit(report))
+    for fault in report.faults:
+        complain(fault, "warning")
     out.print(console.verdicts(report))
     for remark in console.remarks(report):
         say(remark)
-    sys.exit(report.exit_code)
+    if github:
+        ci.tell_github(report, order.pipeline)
+    sys.exit(report.exit_code or code)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The commands that look into a model: lint, inspect, sensitivity, parity."""
+"""The commands that look into a model: lint, inspect, sensitivity, parity, explore."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, get_args
 import click
 
 from edgeq import console, inspection, probing
+from edgeq import explore as exploring
 from edgeq import lint as linter
 from edgeq.cli.terminal import FILE, STORE, err, out, say
 from edgeq.errors import ConfigError
@@ -95,3 +96,27 @@ def parity(target: str, as_json: bool, **asked: Any) -> None:
         for line in console.firsts(chain):
             say(line)
     sys.exit(0 if chain.exact else 1)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("--target", default="", help="Whose rules place the operators, or which job of --build.")
+@click.option("--build", type=FILE, help="The folder of a build that tells of this very model.")
+@click.option("--calibration", type=FILE, help="Samples (.npz with x), as the model takes them.")
+@click.option("--pipeline", type=FILE, help="What names them for this model.  [default: pipeline.yaml]")
+@click.option("--samples", type=click.IntRange(min=1), help="Take so many of them.")
+@click.option("--output-dir", type=FILE, help="Write the node data here, and show nothing.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Where to listen.  [default: 8080, or any]")
+@click.option("--no-browser", is_flag=True, help="Open no browser.")
+@STORE
+def explore(target: str, build: Path | None, output_dir: Path | None, port: int | None,
+            no_browser: bool, **asked: Any) -> None:
+    """Show a model in Model Explorer, with what each layer loses and costs; Ctrl-C ends it."""
+    question = probing.Question(**asked)
+    with console.progress(err, 1) as tell:
+        shown = exploring.view(exploring.Wanted(question, target, build), partial(tell, question.model.name))
+    if output_dir:
+        for file in shown.save(output_dir):
+            say(str(file))
+    else:
+        exploring.serve(shown, port, say, browser=not no_browser)

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from edgeq import console
 from edgeq.errors import EdgeqError
+from edgeq.history.address import NOWHERE, address, default
 
-out = console.wide(Console())
+WIDE = 160  # columns, where the output goes into a file or a CI log
+
+out = Console() if Console().is_terminal else Console(width=WIDE)
 err = Console(stderr=True)
 
 FILE = click.Path(path_type=Path)
@@ -22,13 +24,25 @@ STORE = click.option("--store", type=FILE, envvar="EDGEQ_STORE", show_envvar=Tru
                      help="Where artifacts are kept.")
 
 
+def _place(_: click.Context, __: click.Parameter, given: str) -> str:
+    """Where history is kept; ConfigError, before any work is done, for what is no such place."""
+    if given != NOWHERE:
+        address(given)
+    return given
+
+
+HISTORY = click.option("--history", metavar="FILE|URL|none", envvar="EDGEQ_HISTORY", show_envvar=True,
+                       default=default, show_default="~/.local/share/edgeq/history.sqlite",
+                       callback=_place, help="Where the results of all builds are kept.")
+
+
 def say(text: str) -> None:
     """Print `text` as it is: no markup, no colours, no folding."""
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def complain(error: EdgeqError) -> None:
+def complain(error: EdgeqError, word: str = "error") -> None:
     """Print what went wrong, and what to do about it, to stderr."""
-    err.print(f"error: {error.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+    err.print(f"{word}: {error.message}", style="red", highlight=False, markup=False, soft_wrap=True)
     if error.hint:
         err.print(f"  {error.hint}", highlight=False, markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from typing import Any
 from edgeq.devices.device import Fact
 from edgeq.measurement import Value, invalid, unavailable, value_of
 from edgeq.quantization import DETAILS
+from edgeq.repeats import interval
 
 DEVICE = "device.json"
 TIMES = ("latency_ms", "latency_p90_ms")
@@ -28,7 +29,7 @@ class Record:
 
     `load_us` is the time to load the model, `first_us` that of the first inference, `peak_bytes` the memory
     that the program held at most (0: unknown). `each` says what one of the times is of, and `unfit` why
-    they count for nothing, if so.
+    they count for nothing, if so; `address` is that of the very device.
     """
 
     before: Mapping[str, Fact]
@@ -39,17 +40,24 @@ class Record:
     peak_bytes: int = 0
     each: str = "inferences"
     unfit: str = ""
+    address: str = ""
 
     def costs(self) -> dict[str, Value]:
-        """The median and the 90th percentile of the times, and the memory, of a real device."""
-        count = len(self.times_us)
+        """Median and 90th percentile of the times with their intervals, and the memory, of a real device."""
         memory = {"ram_bytes": value_of("ram_bytes", self.peak_bytes, "measured", aggregation="max")}
         told = memory if self.peak_bytes else {}
         if self.unfit:
             return told | {metric: invalid(metric, self.unfit) for metric in TIMES}
-        figures = (statistics.median(self.times_us), percentile(self.times_us, 90))
-        return told | {metric: replace(value_of(metric, figure / 1000, "measured", n=count), aggregation=kind)
-                       for metric, figure, kind in zip(TIMES, figures, ("median", "p90"), strict=True)}
+        times_ms = [time / 1000 for time in self.times_us]
+        figures = (("median", statistics.median(times_ms), 0.5), ("p90", percentile(times_ms, 90), 0.9))
+        return told | {metric: replace(_timed(metric, times_ms, *figure), rig=self.rig or None)
+                       for metric, figure in zip(TIMES, figures, strict=True)}
+
+    @property
+    def rig(self) -> str:
+        """The very device, by its address and what it says of itself."""
+        known = (str(self.before[key]) for key in ("model", "system") if key in self.before)
+        return ", ".join(filter(None, (self.address, *known)))
 
     def sentence(self) -> str:
         """The times, the temperatures and the cores' speed in a few words."""
@@ -82,3 +90,8 @@ def percentile(times: Sequence[float], share: float) -> float:
 def untimed(reason: str) -> dict[str, Value]:
     """The absence of every figure of a run that is no device's own, with the reason."""
     return {metric: unavailable(metric, reason) for metric in (*TIMES, "ram_bytes")}
+
+
+def _timed(metric: str, times_ms: Sequence[float], kind: str, figure: float, share: float) -> Value:
+    value = value_of(metric, figure, "measured", n=len(times_ms), aggregation=kind)
+    return replace(value, interval=interval(times_ms, share))

@@ -14,6 +14,7 @@ from edgeq.devices.device import Device, full
 from edgeq.errors import DeviceError
 from edgeq.linux import kit as kits
 from edgeq.linux.kit import Kit, Left, Request
+from edgeq.marks import inferring
 
 ABI = "aarch64"
 
@@ -39,7 +40,8 @@ def ran(device: Device, task: Task, timeout_s: float) -> Left:
         work = Path(folder)
         (work / kits.IN).write_bytes(task.given)
         device.push({**task.kit.files, task.request.model: task.model, kits.IN: work / kits.IN})
-        finished = device.run(kits.words(task.request), timeout_s)
+        with inferring():
+            finished = device.run(kits.words(task.request), timeout_s)
         if finished.status:
             raise full(device.name, finished.output) or kits.failed(
                 finished.status, finished.output, task.request)

@@ -14,16 +14,17 @@ from __future__ import annotations
 import re
 import struct
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from edgeq import tool
 from edgeq.emulation import elf as elf_file
 from edgeq.emulation import plugin
 from edgeq.emulation.boards import Board
 from edgeq.emulation.faults import found, told
+from edgeq.emulation.timing import Events, Flash, events_of
 from edgeq.errors import ToolError
 
 EMULATOR = "qemu-system-arm"
@@ -32,15 +33,16 @@ STEP = re.compile(r"_step_(\d+)$")
 SPARE = 16 << 20  # bytes that a run may write beside its outputs: what it prints among them
 STATUSES: Mapping[int, str] = {  # of eq_test.h
     64: "found no samples", 65: "found a part of a sample at their end", 66: "could not write its outputs"}
-Counting = Literal["none", "instructions", "memory"]
+Counting = Literal["none", "instructions", "memory", "events"]
 
 
 @dataclass(frozen=True)
 class Emulation:
     """How a firmware is run: on which board, with which sizes (bytes a sample), and for how long at most.
 
-    `counting` is of `instructions`, or of loads and stores (`memory`) as well, which is slower;
-    `trace_bytes` is what a firmware with EQ_TRACE writes of a sample's steps.
+    `counting` is of `instructions`, or of loads and stores (`memory`) as well, which is slower, or of
+    `events`, slower still, with the reads of the `flash` that the device has; `trace_bytes` is what a
+    firmware with EQ_TRACE writes of a sample's steps.
     """
 
     board: Board
@@ -49,6 +51,7 @@ class Emulation:
     timeout_s: float = 60.0
     counting: Counting = "none"
     trace_bytes: int = 0
+    flash: Flash | None = None
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,19 @@ class Count:
     stores: int
 
 
+Counted = TypeVar("Counted")
+
+
 @dataclass(frozen=True)
-class Counts:
+class Counts(Generic[Counted]):
     """`samples` in their order; `steps` the steps of the model, each summed over the samples.
 
     `outside` is what runs before the first step.
     """
 
-    samples: tuple[Count, ...]
-    steps: tuple[Count, ...]
-    outside: Count
+    samples: tuple[Counted, ...]
+    steps: tuple[Counted, ...]
+    outside: Counted
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,9 @@ class Emulated:
 
     outputs: bytes
     stack_bytes: int
-    counts: Counts | None = None
+    counts: Counts[Count] | None = None
     trace: bytes = b""
+    events: Counts[Events] | None = None
 
 
 def run(elf: Path, samples: bytes, emulation: Emulation) -> Emulated:
@@ -96,7 +103,7 @@ def run(elf: Path, samples: bytes, emulation: Emulation) -> Emulated:
         work = Path(folder)
         (work / "in.bin").write_bytes(samples)
         argv = [*_limited(emulation, len(samples)), *arguments(elf, emulation.board),
-                *_counted(work, elf, emulation.counting)]
+                *_counted(work, elf, emulation)]
         finished = tool.run(argv, timeout_s=emulation.timeout_s, cwd=work,
                             name=f"the firmware on {emulation.board.machine}")
         _check(finished, elf, emulation.board)
@@ -130,9 +137,9 @@ def _limited(emulation: Emulation, size: int) -> list[str | Path]:
     return [limiter, f"--fsize={largest}:{largest}"]
 
 
-def _counted(work: Path, elf: Path, counting: Counting) -> list[str]:
+def _counted(work: Path, elf: Path, emulation: Emulation) -> list[str]:
     """The words that load the plugin, told where a sample and each step begins."""
-    if counting == "none":
+    if emulation.counting == "none":
         return []
     functions = elf_file.functions(elf)
     if BEGINS not in functions or ENDS not in functions:
@@ -141,9 +148,20 @@ def _counted(work: Path, elf: Path, counting: Counting) -> list[str]:
                    if (match := STEP.search(name)))
     (work / "steps").write_text("".join(f"{address:x}\n" for _, address in steps), encoding="utf-8")
     begin, end = functions[BEGINS].address, functions[ENDS].address
-    words = (f"{plugin.built()}", f"begin={begin:#x}", f"end={end:#x}", "out=counts", "steps=steps",
-             f"memory={'on' if counting == 'memory' else 'off'}")
-    return ["-plugin", ",".join(words)]
+    words = (f"begin={begin:#x}", f"end={end:#x}", "out=counts", "steps=steps", *_asked(emulation))
+    source = plugin.EVENTS if emulation.counting == "events" else plugin.COUNT
+    return ["-plugin", ",".join((str(plugin.built(source)), *words))]
+
+
+def _asked(emulation: Emulation) -> tuple[str, ...]:
+    """What the plugin is told to count."""
+    if emulation.counting != "events":
+        return (f"memory={'on' if emulation.counting == 'memory' else 'off'}",)
+    flash, memory = emulation.flash, emulation.board.memory
+    if flash is None:
+        return ()
+    return (f"flash={memory.flash}-{memory.flash + memory.flash_bytes}", f"read={flash.read_bytes}",
+            f"line={flash.line_bytes}", f"fetched={flash.instruction_lines}", f"held={flash.data_lines}")
 
 
 def _check(finished: tool.Finished, elf: Path, board: Board) -> None:
@@ -166,8 +184,12 @@ def _read(work: Path, count: int, emulation: Emulation) -> Emulated:
     done, stack = struct.unpack("<II", end)
     if done != count:
         raise ToolError(f"the firmware ran {done} samples of {count}", "it was built for another model")
-    counts = _counts(_left(work, "counts"), count) if emulation.counting != "none" else None
-    return Emulated(outputs, stack, counts, _left(work, "trace.bin"))
+    emulated = Emulated(outputs, stack, trace=_left(work, "trace.bin"))
+    if emulation.counting == "none":
+        return emulated
+    if emulation.counting == "events":
+        return replace(emulated, events=_counts(_left(work, "counts"), count, events_of))
+    return replace(emulated, counts=_counts(_left(work, "counts"), count, lambda row: Count(*row)))
 
 
 def _left(work: Path, name: str) -> bytes:
@@ -175,11 +197,11 @@ def _left(work: Path, name: str) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _counts(text: bytes, count: int) -> Counts:
-    """What the plugin wrote (see count.c)."""
+def _counts(text: bytes, count: int, made: Callable[[list[int]], Counted]) -> Counts[Counted]:
+    """What the plugin wrote (see count.c and events.c); `made` is made of its rows."""
     rows = [line.split() for line in text.decode("ascii", "replace").splitlines()]
-    samples = tuple(Count(*map(int, row[1:])) for row in rows if row[0] == "sample")
-    steps = [Count(*map(int, row[2:])) for row in rows if row[0] == "step"]
+    samples = tuple(made([int(word) for word in row[1:]]) for row in rows if row[0] == "sample")
+    steps = [made([int(word) for word in row[2:]]) for row in rows if row[0] == "step"]
     if len(samples) != count or not steps:
         raise ToolError(f"instructions were counted of {len(samples)} samples, not of {count}",
                         "the emulator ended before its plugin had, or its version is another")

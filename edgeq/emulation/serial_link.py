@@ -23,6 +23,7 @@ from edgeq.emulation.faults import NAMES, told
 from edgeq.emulation.frames import Frame, Unframer, encoded
 from edgeq.emulation.serial_port import Line
 from edgeq.errors import ToolError
+from edgeq.marks import inferring
 
 VERSION = 1
 LONGER = 1.5
@@ -120,7 +121,8 @@ class Link:
             for offset, size in _pieces(len(sample), device.chunk):
                 piece = struct.pack("<I", offset) + sample[offset : offset + size]
                 self._asked("W", piece, self.patience.reply_s)
-            reply = self._asked("R", struct.pack("<II", self._runs, crc), self.patience.run_s)
+            with inferring():
+                reply = self._asked("R", struct.pack("<II", self._runs, crc), self.patience.run_s)
             done, stack, cycles, wanted = struct.unpack("<IIII", reply)
             if not done:  # what it holds is not what was sent
                 continue

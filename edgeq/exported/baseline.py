@@ -33,7 +33,8 @@ def write_exported(out: Path, program: Any, origin: str) -> None:
     entry, exit_ = _ends(program, origin)
     write_ends(out, entry, exit_)
     for node in _nodes(program):
-        node.meta.pop("stack_trace", None)
+        for trace in ("stack_trace", "from_node"):  # the latter holds addresses, other ones in each run
+            node.meta.pop(trace, None)
     with warnings.catch_warnings(action="ignore"):
         torch.export.save(program, out / EXPORTED)
 

@@ -6,7 +6,6 @@ the time is shared out. XNNPACK tells of its own operators by the names of their
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 import warnings
@@ -22,15 +21,15 @@ NATIVE = "native_call_"  # and the name of a kernel outside of any delegate
 PROFILED = 20
 
 
-def latency_s(file: Path, samples: Array, runs: int, warm_up: int) -> float:
-    """The median of `runs` inferences of the program at `file`, in seconds, after `warm_up` uncounted."""
+def times_s(file: Path, samples: Array, runs: int, warm_up: int) -> list[float]:
+    """What `runs` inferences of the program at `file` took, in seconds, after `warm_up` uncounted."""
     module, given = loaded_pte(file), _inputs(file, samples)
     seconds = []
     for sample in islice(cycle(given), warm_up + runs):
         start = time.perf_counter()
         module.run_method(METHOD, [sample], clone_outputs=False)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[warm_up:])
+    return seconds[warm_up:]
 
 
 def by_operator(file: Path, samples: Array) -> Mapping[str, float]:

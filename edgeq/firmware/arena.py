@@ -101,6 +101,14 @@ def packed(buffers: Sequence[Buffer]) -> tuple[int, ...]:
     return _placed(buffers, best)
 
 
+def as_json(plan: Plan, steps: int) -> dict[str, object]:
+    """The plan of a program of so many `steps` as plain data: edgeq-arena/1."""
+    return {"schema": "edgeq-arena/1", "arena_bytes": plan.arena, "steps": steps,
+            "buffers": [{"name": buffer.name, "offset": offset, "bytes": buffer.size,
+                         "first": buffer.first, "last": buffer.last}
+                        for buffer, offset in zip(plan.buffers, plan.offsets, strict=True)]}
+
+
 def drawn(plan: Plan, steps: Sequence[Step]) -> str:
     """The plan as text: a line a step, the arena from left to right, a letter a buffer."""
     marks = {i: MARKS[i % len(MARKS)] for i in range(len(plan.buffers))}

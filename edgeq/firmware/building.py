@@ -18,25 +18,29 @@ from pathlib import Path
 import numpy as np
 
 from edgeq.arrays import Array
+from edgeq.containers import Image
 from edgeq.decode import meant
 from edgeq.emulation.boards import BOARDS, SOURCES, harness, linker_script
 from edgeq.emulation.cores import CORES, Core
 from edgeq.errors import ConfigError
 from edgeq.firmware import toolchain
-from edgeq.firmware.arena import fullest, planned
+from edgeq.firmware.arena import as_json, fullest, planned
+from edgeq.firmware.c_text import identifier
 from edgeq.firmware.network import network
-from edgeq.firmware.order import Choice, Order, compiler
+from edgeq.firmware.order import COMPILER, Choice, Order
+from edgeq.firmware.order import compiler as here
 from edgeq.firmware.project import COMPILED, GOLDEN, host_main, project
 from edgeq.firmware.providers import providers
-from edgeq.firmware.source import Program, identifier, sources
+from edgeq.firmware.source import Program, sources
 from edgeq.firmware.toolchain import WARNINGS, Room, Toolchain
 from edgeq.graph import Graph, read
 from edgeq.interpret import tflm_outputs
 from edgeq.measurement import Value, quantity, value_of
 from edgeq.program import ELF, FUNCTIONAL, HOST, SHIP, STEPS, counted, write_costs
-from edgeq.quantization import MODEL
+from edgeq.quantization import DETAILS, MODEL
 
 FOLDER, SIZES, MAIN, SCRIPT, WORK = "firmware", "sizes.json", "host_main.c", "device.ld", "work"
+ARENA = "arena.json"
 
 
 def build(order: Order, quantized: Path, out: Path) -> None:
@@ -46,7 +50,8 @@ def build(order: Order, quantized: Path, out: Path) -> None:
     ToolError for a missing compiler.
     """
     core, model, ship = _core(order), quantized / MODEL, out / SHIP
-    chain = Toolchain(compiler(order.compiler), (*core.flags, order.optimize))
+    compiler, within = _compiler(order)
+    chain = Toolchain(compiler, (*core.flags, order.optimize), within)
     graph = read(model)
     with ThreadPoolExecutor(1) as beside:
         host = beside.submit(_host_build, out / HOST, graph, order.model)
@@ -58,7 +63,7 @@ def build(order: Order, quantized: Path, out: Path) -> None:
         sections = _link(order, chain, made, objects, ship)
         host.result()
     shutil.copyfile(model, out / FUNCTIONAL)
-    (out / STEPS).write_text(json.dumps(_steps(made), indent=1), encoding="utf-8")
+    _tell(out, made)
     write_costs(out, _costs(sections, objects, made) | counted(model))
     shutil.rmtree(out / WORK)
 
@@ -70,6 +75,12 @@ def room(order: Order) -> Room:
     except ValueError as error:
         raise ConfigError(f"flash, ram and stack are sizes: {error}",
                           "correct it in target.yaml") from error
+
+
+def _compiler(order: Order) -> tuple[Path, Image | None]:
+    """The cross compiler: its path here, or its name in an image."""
+    within = order.images().get(COMPILER)
+    return (Path(COMPILER) if within else here(order.compiler)), within
 
 
 def _core(order: Order) -> Core:
@@ -157,6 +168,14 @@ def _macros(made: Program) -> Iterator[tuple[str, str]]:
     yield "EQ_OUTPUT", f"{name}_output()"
     yield "EQ_INPUT_BYTES", str(network.size(made.source.index))
     yield "EQ_OUTPUT_BYTES", str(network.size(made.sink.index))
+
+
+def _tell(out: Path, made: Program) -> None:
+    """Write what the steps of the program are, and where each tensor lies in the arena."""
+    (out / STEPS).write_text(json.dumps(_steps(made), indent=1), encoding="utf-8")
+    (out / DETAILS).mkdir()
+    plan = as_json(made.plan, len(made.network.steps))
+    (out / DETAILS / ARENA).write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
 
 def _steps(made: Program) -> list[dict[str, object]]:

@@ -6,11 +6,13 @@ not load it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edgeq import tool
+from edgeq.containers import Container, Image, image
 from edgeq.errors import ToolError
 
 COMPILER = "arm-none-eabi-gcc"
@@ -26,8 +28,9 @@ class Order:
 
     `board` is the emulator's machine that the test firmware is linked for; `kernels` are the fastest
     that the core has (`auto`), plain C (`portable`), or CMSIS-NN's (`cmsis-nn`); `compiler` is the path
-    or name of arm-none-eabi-gcc, else $ARM_NONE_EABI_GCC, else the PATH. With `traced` the test firmware
-    tells what each operator leaves. `model` comes from the plan.
+    or name of arm-none-eabi-gcc, else $ARM_NONE_EABI_GCC, else the PATH, and `container` an image that has
+    it, for where it is nowhere of these. With `traced` the test firmware tells what each operator leaves.
+    `model` comes from the plan.
     """
 
     core: str
@@ -38,8 +41,14 @@ class Order:
     kernels: Choice = "auto"
     optimize: Literal["-O2", "-O3", "-Os"] = "-O2"
     compiler: str = ""
+    container: Container = ""
     traced: bool = False
     model: str = "model"
+
+    def images(self) -> Mapping[str, Image]:
+        """The image that has the compiler, where that is not here; ToolError where there is no such image."""
+        contained = self.container and not tool.find(COMPILER, self.compiler)
+        return {COMPILER: image(self.container, COMPILER)} if contained else {}
 
 
 def compiler(setting: str = "") -> Path:

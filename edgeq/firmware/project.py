@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeq.arrays import Array
-from edgeq.firmware.source import TYPES, Program, c_array
+from edgeq.firmware.c_text import TYPES, c_array
+from edgeq.firmware.source import Program
+from edgeq.firmware.zephyr import kconfig, module
 
 COMPILED = (".c", ".S")
 EXAMPLE = "example_main.c"
@@ -25,8 +27,8 @@ def project(
     return {
         "CMakeLists.txt": _cmake(program.name, compiled, includes),
         "zephyr/CMakeLists.txt": _zephyr_cmake(program.name, compiled, includes),
-        "zephyr/Kconfig": _kconfig(program.name),
-        "zephyr/module.yml": _module(program.name),
+        "zephyr/Kconfig": kconfig(program.name),
+        "zephyr/module.yml": module(program.name),
         f"{program.name}_golden.h": _golden(program, golden),
         EXAMPLE: _example(program),
     }
@@ -106,19 +108,6 @@ if(CONFIG_EDGEQ_{name.upper()})
   zephyr_library_compile_options(-O2)
 endif()
 """
-
-
-def _kconfig(name: str) -> str:
-    return f"""\
-config EDGEQ_{name.upper()}
-\tbool "The network {name}, as C by edgeq"
-\thelp
-\t  {name}_invoke() runs one inference in an arena of its own.
-"""
-
-
-def _module(name: str) -> str:
-    return f"name: edgeq_{name}\nbuild:\n  cmake: zephyr\n  kconfig: zephyr/Kconfig\n"
 
 
 def _golden(program: Program, golden: tuple[Array, Array]) -> str:

@@ -13,14 +13,12 @@ import numpy as np
 from edgeq import __version__
 from edgeq.arrays import Array
 from edgeq.firmware.arena import Plan, drawn
+from edgeq.firmware.c_text import TYPES, c_array, literal
 from edgeq.firmware.kernel import NAME, Argument, Constant, Input, Output, Routine, Scratch
 from edgeq.firmware.network import Network, Step
 from edgeq.firmware.prelude import PRELUDE
 from edgeq.graph import Tensor, values_of
 
-ESCAPES = {"-": "_", "_": "_U", ".": "_D"}
-TYPES = {"INT8": "int8_t", "INT16": "int16_t", "INT32": "int32_t", "FLOAT32": "float", "UINT8": "uint8_t",
-         "BOOL": "uint8_t", "INT64": "int64_t"}
 ALIGNED = """\
 /* Kernels read constants by words. Optimized together with the driver (-flto), GCC 12.2 loses calls of
  * them: it is not to look into them from there. */
@@ -35,7 +33,6 @@ ALIGNED = """\
 #define EQ_KERNEL
 #endif
 """
-PER_LINE = 96  # characters of numbers in a line of constants
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +80,6 @@ class Pool:
         return f"{self.program}_{stem}_{len(self.routines) + len(self.constants)}"
 
 
-def identifier(name: str) -> str:
-    """A model's name as a C identifier, no two names the same: `vww-96` is `vww_96`.
-
-    Upper case stands in no name, so it marks what is escaped.
-    """
-    spelled = "".join(ESCAPES.get(letter, letter) for letter in name)
-    return spelled if spelled[:1].isalpha() else f"N{spelled}"
-
-
 def sources(program: Program) -> dict[str, str]:
     """The files of `program`: name -> text."""
     name, pool = program.name, Pool(program.name)
@@ -110,25 +98,14 @@ def sources(program: Program) -> dict[str, str]:
     return texts
 
 
-def c_array(kind: str, name: str, values: Array) -> str:
-    """A constant array of C: `const int8_t name[3] = {1, 2, 3};`, its lines not too long."""
-    return f"const {kind} {name}[{values.size}] = {{\n{_listed(values)}}};\n"
-
-
-def _listed(values: Array) -> str:
-    numbers = values.tolist()
-    words = ([f"0x{number:x}u" for number in numbers] if values.dtype.kind == "u" else
-             [str(number) for number in numbers] if values.dtype.itemsize < 4 else
-             [_literal(number) for number in numbers])
-    per_line = PER_LINE // (max(map(len, words), default=1) + 2)
-    lines = (words[i: i + per_line] for i in range(0, len(words), per_line))
-    return "".join(f"  {', '.join(line)},\n" for line in lines)
-
-
-def _literal(value: float) -> str:
-    if isinstance(value, float):
-        return f"{value:.8e}f"  # nine digits bring a float back
-    return str(value) if value != -2**31 else "(-2147483647 - 1)"
+def described(prefix: str, tensor: Tensor) -> str:
+    """The macros of C that tell a tensor's shape, elements, and scale and zero point where it has them."""
+    lines = [f"#define {prefix}_SHAPE {{{', '.join(map(str, tensor.shape))}}}",
+             f"#define {prefix}_ELEMENTS {tensor.elements}u"]
+    if tensor.quantization is not None:
+        lines += [f"#define {prefix}_SCALE {literal(float(tensor.grid.scales[0]))}",
+                  f"#define {prefix}_ZERO_POINT ({tensor.grid.zero_points[0]})"]
+    return "\n".join(lines)
 
 
 def _header(program: Program) -> str:
@@ -144,8 +121,8 @@ extern "C" {{
 #endif
 
 /* real = scale * (integer - zero point) */
-{_described(f"{name}_INPUT", source)}
-{_described(f"{name}_OUTPUT", sink)}
+{described(f"{name}_INPUT", source)}
+{described(f"{name}_OUTPUT", sink)}
 #define {name}_ARENA_BYTES {program.plan.arena}u
 
 /* One inference. Either may lie anywhere; what lies at {name}_input() or {name}_output() is not copied.
@@ -162,15 +139,6 @@ size_t {name}_arena_bytes(void);
 #endif
 #endif
 """
-
-
-def _described(prefix: str, tensor: Tensor) -> str:
-    lines = [f"#define {prefix}_SHAPE {{{', '.join(map(str, tensor.shape))}}}",
-             f"#define {prefix}_ELEMENTS {tensor.elements}u"]
-    if tensor.quantization is not None:
-        lines += [f"#define {prefix}_SCALE {_literal(float(tensor.grid.scales[0]))}",
-                  f"#define {prefix}_ZERO_POINT ({tensor.grid.zero_points[0]})"]
-    return "\n".join(lines)
 
 
 def _driver(program: Program, pool: Pool) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeq import tool
+from edgeq import containers, tool
+from edgeq.containers import Image
 from edgeq.emulation import elf
 from edgeq.errors import Refused, ToolError
 
@@ -40,10 +41,11 @@ class Room:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A cross compiler and the flags of a core."""
+    """A cross compiler, its file here or its name `within` an image, and the flags of a core."""
 
     compiler: Path
     flags: tuple[str, ...]
+    within: Image | None = None
 
     def objects(self, folder: Path, sources: Sequence[str], extra: Sequence[str] = WARNINGS) -> list[Path]:
         """Compile `sources`, in `folder`, into objects there; ToolError where that fails."""
@@ -66,7 +68,7 @@ class Toolchain:
             self.compiler, *self.flags, *arguments, "-nostartfiles",
             "-Wl,--gc-sections,--no-warn-rwx-segments",
             f"-Wl,-Map={Path(name).stem}.map", "-o", name]
-        finished = tool.run(argv, timeout_s=TIMEOUT_S, cwd=folder)
+        finished = containers.run(self.within, argv, timeout_s=TIMEOUT_S, cwd=folder)
         if over := OVERFLOW.findall(finished.output):
             raise Refused("; ".join(f"{region.lower()}: {size} bytes too much" for region, size in over),
                           "a smaller model, or a target with more memory")
@@ -74,7 +76,7 @@ class Toolchain:
         return folder / name
 
     def _run(self, folder: Path, argv: Sequence[str | Path]) -> None:
-        finished = tool.run(argv, timeout_s=TIMEOUT_S, cwd=folder)
+        finished = containers.run(self.within, argv, timeout_s=TIMEOUT_S, cwd=folder)
         _check(finished, Path(argv[0]).name)
 
 

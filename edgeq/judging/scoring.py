@@ -147,9 +147,13 @@ def agreement(outputs: Floats, baseline: Floats) -> float:
 
 def sqnr_db(outputs: Floats, baseline: Floats) -> float:
     """10 log10(sum baseline^2 / sum (baseline - outputs)^2), at most float32's own 144.5 dB."""
+    return decibels(np.square(baseline, dtype=np.float64).sum(),
+                    np.square(baseline - outputs, dtype=np.float64).sum())
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise) of two powers, as `sqnr_db`."""
     limit = 20 * FLOAT32_BITS * np.log10(2)
-    signal = np.square(baseline, dtype=np.float64).sum()
-    noise = np.square(baseline - outputs, dtype=np.float64).sum()
     if noise == 0:
         return float(limit)
     return float(min(limit, 10 * np.log10(max(signal, np.finfo(np.float64).tiny) / noise)))

@@ -1,4 +1,4 @@
-"""Meters: what only a live run tells (time, later power). Never stored, taken only when asked."""
+"""Meters: what only a live run tells (time, power). Never stored, taken only when asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Protocol
 from edgeq.measurement import Measurement
 from edgeq.meters.executorch_clock import ExecutorchClock
 from edgeq.meters.host_clock import HostClock
+from edgeq.meters.power import Power
 
 
 class Meter(Protocol):
@@ -25,4 +26,5 @@ class Meter(Protocol):
 METERS: Mapping[str, type[Meter]] = {
     "executorch-clock": ExecutorchClock,
     "host-clock": HostClock,
+    "power": Power,
 }

@@ -15,9 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgeq.exported.profiling import by_operator, latency_s
-from edgeq.measurement import Measurement, unavailable, value_of
+from edgeq.exported.profiling import by_operator, times_s
+from edgeq.measurement import Measurement, unavailable
 from edgeq.program import runnable_in
+from edgeq.repeats import median_of
 from edgeq.samples import samples_in
 
 SHOWN = 3
@@ -34,17 +35,16 @@ class ExecutorchClock:
     warm_up: int = 10
 
     def measure(self, program: Path, samples: Path) -> Measurement:
-        """The median over the runs; only the inference is timed. Unavailable where no .pte runs here."""
+        """The median over the runs with its interval, of the inference alone; unavailable without a .pte."""
         model = runnable_in(program)
         if model.suffix != ".pte":
             return {"latency_ms": unavailable("latency_ms", "nothing on this machine executes the program")}
         given = np.asarray(samples_in(samples)[: self.runs])
-        median = latency_s(model, given, self.runs, self.warm_up) * 1000
+        times_ms = [1000 * time for time in times_s(model, given, self.runs, self.warm_up)]
         times = by_operator(model, given)
         for name, milliseconds in times.items():
             log.info("%10.4f ms  %s", milliseconds, name)
-        value = value_of("latency_ms", median, "measured", n=self.runs, aggregation="median")
-        return {"latency_ms": replace(value, basis=_largest(times))}
+        return {"latency_ms": replace(median_of("latency_ms", times_ms), basis=_largest(times))}
 
 
 def _largest(times: Mapping[str, float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -11,8 +10,9 @@ from typing import ClassVar
 
 from edgeq.graph import read
 from edgeq.interpret import Kernels, litert, quantize
-from edgeq.measurement import Measurement, value_of
+from edgeq.measurement import Measurement
 from edgeq.program import runnable_in
+from edgeq.repeats import median_of
 from edgeq.samples import samples_in
 
 
@@ -27,17 +27,15 @@ class HostClock:
     warm_up: int = 10
 
     def measure(self, program: Path, samples: Path) -> Measurement:
-        """The median over the runs; only the inference is timed, not feeding or reading."""
+        """The median over the runs with its interval; only the inference is timed, not feeding or reading."""
         model = runnable_in(program)
         entry = read(model).tensors[read(model).inputs[0]]
         given = quantize(samples_in(samples)[: self.runs], entry.dtype, entry.quantization)
         interpreter = litert(model, self.kernels)
-        seconds = []
+        times_ms = []
         for sample in islice(cycle(given), self.warm_up + self.runs):
             interpreter.set_tensor(entry.index, sample.reshape(entry.shape))
             start = time.perf_counter()
             interpreter.invoke()
-            seconds.append(time.perf_counter() - start)
-        median = statistics.median(seconds[self.warm_up:]) * 1000
-        return {"latency_ms": value_of("latency_ms", median, "measured", n=self.runs,
-                                       aggregation="median")}
+            times_ms.append((time.perf_counter() - start) * 1000)
+        return {"latency_ms": median_of("latency_ms", times_ms[self.warm_up:])}

@@ -22,7 +22,7 @@ from edgeq.ptq.clipping import clipped
 from edgeq.ptq.equalization import absorbed, balanced, by_weights, equalized
 from edgeq.ptq.layerwise import Learn, learned
 from edgeq.ptq.ranges import Choice
-from edgeq.quantization import FullInteger, Static, note, write_static
+from edgeq.quantization import UNQUANTIZED, FullInteger, Static, note, write_static
 from edgeq.samples import samples_in
 
 NONE: Ranges = {}
@@ -162,7 +162,12 @@ def improved(
 
 
 def write_best(out: Path, candidates: Sequence[Candidate], said: str, wanted: Static) -> None:
-    """Write the best of `candidates` as `out/model.tflite`, and note what it is."""
+    """Write the best of `candidates` as `out/model.tflite`, and note what it is.
+
+    Where it was made of an edited float model, that stands beside it: its layers give other values.
+    """
     found = best(candidates)
     note(out, said, f"taken: {found.said}")
+    if found.edits:
+        (out / UNQUANTIZED).write_bytes(found.baseline)
     write_static(out, found.content, wanted, quantizer.NAME)

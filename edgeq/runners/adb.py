@@ -36,6 +36,7 @@ from edgeq.samples import samples_in
 
 NO_TIME = "it was emulated: the stand-in phone has no time or memory of its own"
 ON_STAND_IN = "on the stand-in phone: no phone was attached"
+PASSING = ("serial", "kernel")  # of a stand-in: the port that was free, and the system of this machine
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Adb:
             after = phone.facts()
         np.save(out / OUTPUTS, exchange.outputs(left.outputs), allow_pickle=False)
         unfit = conditions.unfit(before, after, self.hottest_c)
-        record = _recorded(left, timed, Record(before, after, unfit=unfit))
+        record = _recorded(left, timed, Record(before, after, unfit=unfit, address=phone.name))
         self._write(out, phone.name, record, timed)
 
     @contextmanager
@@ -126,7 +127,8 @@ class Adb:
         if not emulated:
             mark_measured(out, name)
         note(out, self._told(name, record), *self._told_of_tool(timed, fallback))
-        record.write(out, benchmark_model=[vars(each) for each in timed], emulated=emulated)
+        kept, told = (_repeatable(record), ()) if emulated else (record, timed)
+        kept.write(out, benchmark_model=[vars(each) for each in told], emulated=emulated)
 
     def _told(self, name: str, record: Record) -> str:
         """The run in a sentence."""
@@ -167,6 +169,14 @@ def _recorded(left: Left, timed: tuple[Timed, ...], record: Record) -> Record:
     kind = "medians" if all(each.is_median for each in timed) else "means"
     return replace(record, times_us=[each.typical_us for each in timed], load_us=timed[0].load_us,
                    first_us=timed[0].first_us, each=f"{kind} of {timed[0].runs} inferences")
+
+
+def _repeatable(record: Record) -> Record:
+    """What of a stand-in's `record` is the same in each run and on each machine: its times are no phone's."""
+    before, after = ({key: fact for key, fact in facts.items() if key not in PASSING}
+                     for facts in (record.before, record.after))
+    return replace(record, before=before, after=after, times_us=(), load_us=0.0, first_us=0.0, peak_bytes=0,
+                   address="")
 
 
 def _is_stand_in(facts: Mapping[str, Fact]) -> bool:

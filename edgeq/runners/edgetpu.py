@@ -70,7 +70,7 @@ class EdgeTpu:
             told = inferred(device, model, given.tobytes(), wanted, self.timeout_s)
             mark_measured(out, f"the Edge TPU of {device.name}")
         record = Record(told.before, told.after, told.times_us, told.load_us, told.first_us,
-                        unfit=throttled(told))
+                        unfit=throttled(told), address=f"{device.name}'s Edge TPU")
         np.save(out / OUTPUTS, _outputs(graph, told, len(given)), allow_pickle=False)
         write_costs(out, record.costs())
         where = f"the Edge TPU at {told.device} of {device.name}, by {told.interpreter}"

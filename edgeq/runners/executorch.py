@@ -23,6 +23,7 @@ class Executorch:
     format: ClassVar = "executorch"
     packages: ClassVar = ("torch", "executorch")
     native: ClassVar = True
+    here: ClassVar = True
 
     def run(self, out: Path, program: Path, samples: Path) -> None:
         """Write the outputs for `samples`; Refused where the runtime lacks an operator."""

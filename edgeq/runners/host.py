@@ -20,6 +20,7 @@ class Host:
     format: ClassVar = "tflite"
     packages: ClassVar = ("ai-edge-litert",)
     native: ClassVar = True
+    here: ClassVar = True
     kernels: Kernels = "xnnpack"
 
     def run(self, out: Path, program: Path, samples: Path) -> None:

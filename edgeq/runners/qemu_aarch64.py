@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,12 +23,13 @@ from edgeq.emulation.linux_boards import BOARDS, LinuxBoard
 from edgeq.emulation.qemu import Count, Counting
 from edgeq.emulation.user_mode import UserMode
 from edgeq.errors import ConfigError, ToolError
+from edgeq.estimation import energy, energy_of, latency
 from edgeq.exported.running import run_pte
 from edgeq.graph import Graph
 from edgeq.interpret import Kernels, litert_outputs
 from edgeq.linux import kit as kits
 from edgeq.linux.compiling import system_library
-from edgeq.measurement import Value, quantity, unavailable, value_of
+from edgeq.measurement import Value, unavailable, value_of
 from edgeq.program import OUTPUTS, write_costs
 from edgeq.quantization import DETAILS, note
 from edgeq.runners.agreement import spread
@@ -41,6 +42,8 @@ LIBRARIES = ("libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "ld-li
 KERNELS = {"XNNPACK": "XNNPACK's kernels", "both": "XNNPACK's kernels and LiteRT's own",
            "reference": "LiteRT's reference kernels", "ExecuTorch": "the program's kernels"}
 NO_FIGURE = "no public figure says how many cycles an instruction of such kernels takes on this core"
+NO_POWER = "no public figure says what this device, or an instruction on its core, takes"
+NO_REALS = "the published energies of instructions are those of integer ones"
 NO_MEMORY = "the memory that a program takes in an emulator is not what it takes on the board"
 
 
@@ -52,7 +55,9 @@ class QemuAarch64:
     integer model differ, or XNNPACK's by more than `within_lsb` LSB where it takes all of one, the run is an
     error: LiteRT's own kernels, which take the rest, round otherwise on Arm than here. Time is
     instructions * `cycles_per_instruction` / `clock` (`float_cycles_per_instruction` for a .tflite that
-    computes in reals), an estimate; `basis` says where the figures are from.
+    computes in reals), an estimate; `basis` says where the figures are from. Energy is that time at
+    `power_mw`, the whole board's, which `power_source` published; where that is not known, that of the core
+    alone, by what an integer instruction, a load and a store take (`energy_pj`), as `energy_source` has it.
     """
 
     packages: ClassVar = ("ai-edge-litert",)
@@ -63,6 +68,10 @@ class QemuAarch64:
     cycles_per_instruction: float | None = None
     float_cycles_per_instruction: float | None = None
     basis: str = ""
+    power_mw: float | None = None
+    power_source: str = ""
+    energy_pj: Mapping[str, float] = field(default_factory=dict)
+    energy_source: str = ""
     samples: int = 20
     within_lsb: int = 1
     timeout_s: float = 600.0
@@ -81,9 +90,27 @@ class QemuAarch64:
         made, counts = self._emulated(exchange, self.kernels, "memory")
         seen = self._seen(exchange, made)
         np.save(out / OUTPUTS, exchange.outputs(made.tobytes()), allow_pickle=False)
-        write_costs(out, self._costs(counts, exchange.graph))
+        write_costs(out, self.costs(counts, exchange.graph))
         note(out, *(f"on {self._board.core.qemu}, {KERNELS[who]} {how}" for who, how in seen.items()))
         self._tell(out, counts, seen)
+
+    def costs(self, counts: Sequence[Count], graph: Graph | None) -> dict[str, Value]:
+        """The instructions of the longest inference, and the time and energy that follow.
+
+        `graph` is that of a .tflite, None for a .pte.
+        """
+        steady = counts[WARM_UP:]
+        most = max(count.instructions for count in steady)
+        instructions = value_of("instructions", most, "simulated", n=len(steady), aggregation="max")
+        costs = {"instructions": instructions,
+                 "latency_ms": unavailable("latency_ms", NO_FIGURE),
+                 "ram_bytes": unavailable("ram_bytes", NO_MEMORY)}
+        in_reals = graph is not None and _in_reals(graph)
+        factor = self.float_cycles_per_instruction if in_reals else self.cycles_per_instruction
+        if factor is not None:
+            costs["latency_ms"] = latency(most * factor, self.clock, self.basis)
+        longest = next(count for count in steady if count.instructions == most)
+        return costs | {"energy_uj": self._energy(costs["latency_ms"], longest, in_reals=in_reals)}
 
     def _emulated(
         self, exchange: Exchange, kernels: Kernels, counting: Counting
@@ -122,20 +149,13 @@ class QemuAarch64:
         _see(seen["reference"], 0, KERNELS["reference"])
         return seen
 
-    def _costs(self, counts: Sequence[Count], graph: Graph | None) -> dict[str, Value]:
-        """The instructions of the longest inference, and the time that follows; `graph` is a .tflite's."""
-        steady = counts[WARM_UP:]
-        most = max(count.instructions for count in steady)
-        instructions = value_of("instructions", most, "simulated", n=len(steady), aggregation="max")
-        costs = {"instructions": instructions,
-                 "latency_ms": unavailable("latency_ms", NO_FIGURE),
-                 "ram_bytes": unavailable("ram_bytes", NO_MEMORY)}
-        in_reals = graph is not None and _in_reals(graph)
-        factor = self.float_cycles_per_instruction if in_reals else self.cycles_per_instruction
-        if factor is not None:
-            latency = 1000 * most * factor / self._hertz
-            costs["latency_ms"] = replace(value_of("latency_ms", latency, "estimated"), basis=self.basis)
-        return costs
+    def _energy(self, time: Value, longest: Count, *, in_reals: bool) -> Value:
+        """That of the board for the `time` of the longest inference, or of its core for what it executes."""
+        if self.power_mw is not None and time.value is not None:
+            return energy(time, self.power_mw, self.power_source)
+        if not self.energy_pj or in_reals:
+            return unavailable("energy_uj", NO_REALS if self.energy_pj else NO_POWER)
+        return energy_of(by_kind(longest), self.energy_pj, self.energy_source)
 
     def _tell(self, out: Path, counts: Sequence[Count], seen: Mapping[str, Difference]) -> None:
         """Leave what was counted and compared for the report."""
@@ -156,15 +176,11 @@ class QemuAarch64:
                               "correct it in target.yaml")
         return BOARDS[self.board]
 
-    @property
-    def _hertz(self) -> float:
-        try:
-            hertz = quantity(self.clock, "hz")
-        except ValueError as error:
-            raise ConfigError(f"clock: {error}", "correct it in target.yaml") from error
-        if hertz <= 0:
-            raise ConfigError("clock: cycles are no time without it", "set it in target.yaml, as in 1.5GHz")
-        return hertz
+
+def by_kind(count: Count) -> dict[str, int]:
+    """Loads, stores, and the instructions that are neither."""
+    return {"instruction": count.instructions - count.loads - count.stores, "load": count.loads,
+            "store": count.stores}
 
 
 def _in_reals(graph: Graph) -> bool:

@@ -7,7 +7,8 @@ by TensorFlow Lite Micro and the host build on all samples, by the firmware on s
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,10 +18,12 @@ from edgeq.arrays import Array
 from edgeq.decode import meant
 from edgeq.emulation import qemu, rp2040js
 from edgeq.emulation.boards import BOARDS
+from edgeq.emulation.timing import Events, Pace, pace_of
 from edgeq.errors import ConfigError, ToolError
+from edgeq.estimation import energy, estimated, hertz, latency
 from edgeq.graph import read
 from edgeq.interpret import from_grid, on_grid
-from edgeq.measurement import Value, quantity, unavailable, value_of
+from edgeq.measurement import Value, rounded, unavailable, value_of
 from edgeq.program import ELF, OUTPUTS, SHIP, STEPS, runnable_in, write_costs
 from edgeq.quantization import DETAILS, note
 from edgeq.runners.agreement import agreed, see_same, spread
@@ -28,24 +31,32 @@ from edgeq.samples import samples_in
 
 EMULATION = "emulation.json"
 HEAVIEST = 5  # operators that a note names
+WAITS, NOTEWORTHY = "flash, for instructions", 0.2  # of the cycles
 NO_FIGURE = "no public figure says how many cycles an instruction takes on this core"
+NO_POWER = "there is no published figure of what this device takes while it computes"
+Paced = tuple[Pace, qemu.Counts[Events]]
 
 
 @dataclass(frozen=True)
 class QemuCortexM:
     """`board` is QEMU's machine; so many `samples`, spread over all, run on it.
 
-    Time is instructions * `cycles_per_instruction` / `clock`, energy that time `power_mw`: both are
-    estimates, and `basis` says where their figures are from. Where rp2040js is the `cycle_model`, and is
+    Time is cycles / `clock`, energy that time at `power_mw`, which `power_source` published: both are
+    estimates. The cycles of the longest of the samples are told by `timing`, a core of TIMINGS, and the waits
+    of the `flash` (see Flash); for a core of which no manual tells them they are `cycles_per_instruction`.
+    `basis` says where that is from, or how near the former came. Where rp2040js is the `cycle_model`, and is
     installed, it counts the cycles of a sample: then time is simulated.
     """
 
     packages: ClassVar = ("ai-edge-litert", "tflite-micro")
     board: str
     clock: float | str
+    timing: str = ""
+    flash: Mapping[str, int] = field(default_factory=dict)
     cycles_per_instruction: float | None = None
-    power_mw: float | None = None
     basis: str = ""
+    power_mw: float | None = None
+    power_source: str = ""
     cycle_model: Literal["", "rp2040js"] = ""
     samples: int = 100
     timeout_s: float = 600.0
@@ -65,41 +76,75 @@ class QemuCortexM:
         outputs, seen_by_tflm = agreed(program, given)
         chosen = spread(len(given), self.samples)
         emulated = self._emulated(program, given[chosen], outputs[chosen])
-        costs = self._costs(emulated, len(chosen)) | self._cycles(program, given[:1], outputs[:1])
+        most, instructions = _longest(emulated)
+        one = slice(chosen[most], chosen[most] + 1)
+        paced = self._paced(program, given[one], outputs[one])
         np.save(out / OUTPUTS, from_grid(graph, outputs), allow_pickle=False)
-        write_costs(out, costs)
+        costs = self._costs(instructions, len(chosen), paced)
+        write_costs(out, costs | self._cycles(program, given[:1], outputs[:1]))
         steps = _steps(emulated, program, len(chosen))
-        note(out, _heaviest(steps))
         told = {"board": self.board, "samples": len(chosen), "stack_bytes": emulated.stack_bytes,
                 "same_as_tflm_on": len(given) if seen_by_tflm else 0, "same_as_host_build_on": len(given),
                 "steps": steps}
+        note(out, _heaviest(steps), *(_waits(*paced) if paced else ()))
+        if paced:
+            told |= self._told(*paced, steps)
         (out / DETAILS).mkdir()
         (out / DETAILS / EMULATION).write_text(json.dumps(told, indent=1), encoding="utf-8")
 
-    def _emulated(self, program: Path, given: Array, wanted: Array) -> qemu.Emulated:
-        """What the firmware makes of `given`, seen to be what is `wanted`."""
+    def _paced(self, program: Path, given: Array, wanted: Array) -> Paced | None:
+        """The pace of the core and what the firmware does for `given`, a sample; None without `timing`."""
+        if not self.timing:
+            return None
+        pace = pace_of(self.timing, self.flash)
+        events = self._emulated(program, given, wanted, pace).events
+        return (pace, events) if events else None
+
+    def _emulated(
+        self, program: Path, given: Array, wanted: Array, pace: Pace | None = None
+    ) -> qemu.Emulated:
+        """What the firmware makes of `given`, seen to be `wanted`; for a `pace` events are counted."""
         if self.board not in BOARDS:
             raise ConfigError(f"board: nothing is known of {self.board!r}{meant(self.board, BOARDS)}",
                               "correct it in target.yaml")
-        emulation = qemu.Emulation(BOARDS[self.board], given[0].nbytes, wanted[0].nbytes,
-                                   self.timeout_s, counting="instructions")
+        emulation = qemu.Emulation(
+            BOARDS[self.board], given[0].nbytes, wanted[0].nbytes, self.timeout_s,
+            "events" if pace else "instructions", flash=pace.flash if pace else None)
         emulated = qemu.run(program / SHIP / ELF, given.tobytes(), emulation)
         see_same(f"the firmware on {self.board}", np.frombuffer(emulated.outputs, wanted.dtype), wanted)
         return emulated
 
-    def _costs(self, emulated: qemu.Emulated, count: int) -> dict[str, Value]:
+    def _costs(self, most: int, count: int, paced: Paced | None) -> dict[str, Value]:
         """The instructions of the longest inference, and the time and energy that follow."""
-        if emulated.counts is None:
-            raise ToolError("the emulator counted nothing", "its plugin may be of another version")
-        most = max(sample.instructions for sample in emulated.counts.samples)
         costs = {"instructions": value_of("instructions", most, "simulated", n=count, aggregation="max")}
-        if self.cycles_per_instruction is None:
-            return costs | {"latency_ms": unavailable("latency_ms", NO_FIGURE)}
-        latency = 1000 * most * self.cycles_per_instruction / self._hertz
-        costs["latency_ms"] = self._estimated("latency_ms", latency)
+        if paced:
+            pace, events = paced
+            taken, basis = pace.cycles(events.samples[0]), "; ".join(filter(None, (str(pace), self.basis)))
+            costs["cycles"] = estimated("cycles", round(taken), basis)
+        elif self.cycles_per_instruction is not None:
+            taken, basis = most * self.cycles_per_instruction, self.basis
+        else:
+            return costs | {name: unavailable(name, NO_FIGURE) for name in ("latency_ms", "energy_uj")}
+        time = latency(taken, self.clock, basis)
+        spent = (unavailable("energy_uj", NO_POWER) if self.power_mw is None
+                 else energy(time, self.power_mw, self.power_source))
+        return costs | {"latency_ms": time, "energy_uj": spent}
+
+    def _told(
+        self, pace: Pace, counts: qemu.Counts[Events], steps: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What the longest inference spends its cycles and energy on; each of `steps` gets its cycles."""
+        for step, counted in zip(steps, counts.steps, strict=True):
+            step["cycles"] = round(pace.cycles(counted))
+        events, spent = counts.samples[0], pace.shares(counts.samples[0])
+        told: dict[str, Any] = {"timing": {
+            "core": self.timing, "source": pace.timing.source, "flash": self.flash, "events": asdict(events),
+            "cycles": {what: round(each) for what, each in spent.items()}}}
         if self.power_mw is not None:
-            costs["energy_uj"] = self._estimated("energy_uj", latency * self.power_mw)
-        return costs
+            one = 1000 * self.power_mw / hertz(self.clock)
+            told["energy"] = {"power_mw": self.power_mw, "source": self.power_source, "uj_a_cycle": one,
+                              "uj": {what: rounded(each * one) for what, each in spent.items()}}
+        return told
 
     def _cycles(self, program: Path, given: Array, wanted: Array) -> dict[str, Value]:
         """The cycles of an inference, and its time, by a model of the core; nothing where there is none."""
@@ -110,20 +155,19 @@ class QemuCortexM:
         see_same("the firmware on rp2040js", np.frombuffer(timed.outputs, wanted.dtype), wanted)
         most = max(timed.cycles)
         return {"cycles": value_of("cycles", most, "simulated", n=len(given)),
-                "latency_ms": value_of("latency_ms", 1000 * most / self._hertz, "simulated", n=len(given))}
+                "latency_ms": value_of("latency_ms", 1000 * most / hertz(self.clock), "simulated",
+                                       n=len(given))}
 
     def _cycle_model(self) -> rp2040js.Rp2040js | None:
         return rp2040js.installed() if self.cycle_model else None
 
-    def _estimated(self, metric: str, value: float) -> Value:
-        return replace(value_of(metric, value, "estimated"), basis=self.basis)
 
-    @property
-    def _hertz(self) -> float:
-        try:
-            return quantity(self.clock, "hz")
-        except ValueError as error:
-            raise ConfigError(f"clock: {error}", "correct it in target.yaml") from error
+def _longest(emulated: qemu.Emulated) -> tuple[int, int]:
+    """Which of the samples takes most instructions, and how many."""
+    if emulated.counts is None:
+        raise ToolError("the emulator counted nothing", "its plugin may be of another version")
+    counts = [sample.instructions for sample in emulated.counts.samples]
+    return int(np.argmax(counts)), max(counts)
 
 
 def _steps(emulated: qemu.Emulated, program: Path, count: int) -> list[dict[str, Any]]:
@@ -141,3 +185,14 @@ def _heaviest(steps: list[dict[str, Any]]) -> str:
     told = (f"{step['operator']} {step['name']} {step['instructions'] / total:.0%} ({step['kernel']})"
             for step in ranked)
     return f"most instructions go to {', '.join(told)}"
+
+
+def _waits(pace: Pace, counts: qemu.Counts[Events]) -> list[str]:
+    """That loops are longer than what is kept of the flash, where that takes many of the cycles."""
+    events = counts.samples[0]
+    share = pace.shares(events)[WAITS] / pace.cycles(events)
+    if pace.flash is None or share < NOTEWORTHY:
+        return []
+    kept = pace.flash.instruction_lines * pace.flash.line_bytes
+    told = f"{share:.0%} of the estimated cycles are waits for instructions"
+    return [f"{told}: there are loops longer than the {kept} bytes of code that are kept of the flash"]

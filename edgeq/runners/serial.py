@@ -43,7 +43,8 @@ class Serial:
 
     `core`, `memory` (flash, flash_bytes, ram, ram_bytes) and `stack` are those that the firmware is linked
     for; `uart` is a kind that edgeq has, with its address `uart_base`, or a C file of the user's with
-    eq_uart_open, eq_uart_read and eq_uart_write (see eq_test.h). So many `samples`, spread over all, run
+    eq_uart_open, eq_uart_read and eq_uart_write (see eq_test.h). `trigger` is a C file with eq_trigger, which
+    sets a pin for a power meter. So many `samples`, spread over all, run
     on it; their cycles are counted where the core can, and `clock` makes them time.
     """
 
@@ -56,6 +57,7 @@ class Serial:
     clock: float | str
     flash: tuple[str, ...] = ()
     uart_base: int = 0
+    trigger: str = ""
     baud: int = 115200
     stack: int | str = "2KiB"
     samples: int = 20
@@ -93,7 +95,7 @@ class Serial:
                               "correct it in target.yaml")
         archive = next((program / SHIP).glob("lib*.a"))
         name = archive.stem.removeprefix("lib")
-        sources = harness(self._uart())
+        sources = (*harness(self._uart()), *self._trigger())
         for file in (archive, program / SHIP / "firmware" / f"{name}.h", *SOURCES.iterdir(), *sources):
             shutil.copyfile(file, work / file.name)
         (work / "device.ld").write_text(
@@ -102,7 +104,8 @@ class Serial:
             "EQ_HEADER": f'"{name}.h"', "EQ_INVOKE": f"{name}_invoke", "EQ_INPUT": f"{name}_input()",
             "EQ_OUTPUT": f"{name}_output()", "EQ_INPUT_BYTES": input_bytes, "EQ_OUTPUT_BYTES": output_bytes,
             "EQ_TRACE": 1,  # what a traced library calls; over a serial line it tells nothing
-            "EQ_DIGEST": ",".join(map(str, _digest(program))), "EQ_UART": f"{self.uart_base:#x}u"}
+            "EQ_DIGEST": ",".join(map(str, _digest(program))), "EQ_UART": f"{self.uart_base:#x}u",
+            **({"EQ_TRIGGER": 1} if self.trigger else {})}
         chain = Toolchain(compiler(), (*CORES[self.core].flags, "-O2"))
         objects = chain.objects(work, [file.name for file in sources],
                                 [*WARNINGS, *(f"-D{macro}={value}" for macro, value in macros.items())])
@@ -144,6 +147,12 @@ class Serial:
             raise ConfigError(f"uart: there is no kind and no file {self.uart!r}",
                               f"use one of {', '.join(get_args(Uart))}, or a C file of your own")
         return Path(self.uart)
+
+    def _trigger(self) -> tuple[Path, ...]:
+        if self.trigger and not Path(self.trigger).is_file():
+            raise ConfigError(f"trigger: there is no file {self.trigger!r}",
+                              "name a C file of your own with eq_trigger (docs/power.md)")
+        return (Path(self.trigger),) if self.trigger else ()
 
     def _memory(self) -> Memory:
         try:

@@ -73,7 +73,7 @@ class Ssh:
             after = board.facts()
         unfit = conditions.unfit(before, after, self.hottest_c) or happened(before, after)
         record = Record(before, after, left.times_us, left.load_us, left.first_us, left.peak_rss_bytes,
-                        unfit=unfit)
+                        unfit=unfit, address=board.name)
         np.save(out / OUTPUTS, exchange.outputs(left.outputs), allow_pickle=False)
         self._write(out, board.name, record)
 

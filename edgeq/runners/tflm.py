@@ -23,6 +23,7 @@ class Tflm:
 
     packages: ClassVar = ("tflite-micro",)
     native: ClassVar = True
+    micro: ClassVar = True
 
     def run(self, out: Path, program: Path, samples: Path) -> None:
         """Write the outputs for `samples` and the arena; Refused where TFLM lacks an operator."""

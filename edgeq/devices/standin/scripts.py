@@ -38,7 +38,7 @@ Current temperatures from HAL:
 Current cooling devices from HAL:";;
 battery) echo "Current Battery Service state:
   AC powered: false
-  USB powered: true
+  USB powered: $powered
   status: 2
   health: 2
   present: true

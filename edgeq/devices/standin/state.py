@@ -30,6 +30,7 @@ class State:
     celsius: str = "31.0"
     thermal_status: str = "0"
     battery: str = "80"
+    powered: str = "true"
     authorized: bool = True
     awake: bool = True
     gone: bool = False

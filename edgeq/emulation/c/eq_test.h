@@ -50,6 +50,12 @@ extern uint32_t eq_input[(EQ_INPUT_BYTES + 7) / 8 * 2];
 extern uint32_t eq_output[(EQ_OUTPUT_BYTES + 7) / 8 * 2];
 #endif
 
+#ifdef EQ_TRIGGER
+/* Of the user: sets the pin that a power meter watches, 1 before and 0 after each inference. The first call,
+   with 0, comes before all else, to set the pin up. */
+void eq_trigger(uint32_t on);
+#endif
+
 /* Of the transport: semihosting.c or serial.c. */
 int32_t eq_serve(void);                                         /* all samples; how it ended */
 void eq_trace(uint32_t step, const void *bytes, uint32_t size); /* one step's output */

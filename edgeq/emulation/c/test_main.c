@@ -1,7 +1,8 @@
 /* The test firmware's main program: the model between two marks, its stack and its cycles.
  *
  * EQ_INVOKE is the model's function, EQ_HEADER its header, if any; EQ_INPUT and EQ_OUTPUT may name
- * buffers of the model's own. With EQ_TRACE the model calls eq_traced after each of its steps. */
+ * buffers of the model's own. With EQ_TRIGGER a pin of the user's tells a power meter of each run.
+ * With EQ_TRACE the model calls eq_traced after each of its steps. */
 #include "eq_test.h"
 
 int32_t eq_main(void);
@@ -32,14 +33,22 @@ static void start_cycles(void) {
 static uint32_t cycles(void) { return DWT_CYCCNT; }
 #endif
 
+#ifdef EQ_TRIGGER
+#define TRIGGER(on) eq_trigger(on)
+#else
+#define TRIGGER(on) ((void)0)
+#endif
+
 eq_spent_t eq_invoke(void) {
   eq_spent_t spent;
   const uint32_t top = eq_stack_paint();
+  TRIGGER(1u);
   start_cycles();
   eq_counting_begins();
   EQ_INVOKE((void *)EQ_INPUT, (void *)EQ_OUTPUT);
   eq_counting_ends();
   spent.cycles = cycles();
+  TRIGGER(0u);
   spent.stack = eq_stack_used(top);
   return spent;
 }
@@ -48,4 +57,7 @@ eq_spent_t eq_invoke(void) {
 void eq_traced(uint32_t step, const void *bytes, uint32_t size) { eq_trace(step, bytes, size); }
 #endif
 
-int32_t eq_main(void) { return eq_serve(); }
+int32_t eq_main(void) {
+  TRIGGER(0u);
+  return eq_serve();
+}

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeq.comparison import compared, fewer_right, loss, noisier
 from edgeq.judging.paired import Loss
 from edgeq.measurement import value_of
 from edgeq.report import Climbed
+from edgeq.setbacks import compared, fewer_right, loss, noisier
 from edgeq.store import Store, fill
 
 

@@ -1,0 +1,1 @@
+"""One module a version; what is done there is never changed afterwards."""
