@@ -546,8 +546,8 @@ def test_a_build_with_nothing_to_do_loads_no_heavy_module(elsewhere: Elsewhere) 
     loaded = set(done.stdout.rpartition("loaded: ")[2].split())
     assert "edgeq.flow" in loaded
     assert not loaded & {
-        "tensorflow", "keras", "tf_keras", "torch", "sqlalchemy", "alembic", "in_toto_attestation", "cyclonedx",
-        "sklearn", "ai_edge_litert", "litert_quantizer", "tflite_micro", "h5py", "pebble"}
+        "tensorflow", "keras", "tf_keras", "torch", "sqlalchemy", "alembic", "in_toto_attestation",
+        "cyclonedx", "sklearn", "ai_edge_litert", "litert_quantizer", "tflite_micro", "h5py", "pebble"}
 
 
 def test_a_frozen_build_ends_where_something_would_have_to_be_made(elsewhere: Elsewhere) -> None:
