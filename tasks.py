@@ -51,6 +51,12 @@ def bench(c: Context, only: str = "") -> None:
     _python("benchmarks", *shlex.split(only))
 
 
+@task(help={"folder": "what a build left"})
+def report(c: Context, folder: str = "build") -> None:
+    """Write report.html again, with what the history knows by now."""
+    _python("edgeq.cli", "report", folder)
+
+
 @task
 def doctor(c: Context) -> None:
     """Say what can be built here, and what to install for the rest."""

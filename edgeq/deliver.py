@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -129,26 +129,33 @@ def _fill(new: Path, report: Report, result: Result, store: Store) -> list[dict[
     best = result.best
     if best is None:
         return []
-    program = store.path(best.made["program"])
-    _copy(program / SHIP, new)
-    if PACKAGE in best.made:
-        _copy(store.path(best.made[PACKAGE]), new)
-    for beside in (NOTICE, LINT):
-        if (program / beside).exists():
-            shutil.copyfile(program / beside, new / beside)
-    for step, artifact in best.made.items():
-        if step not in provenance.GIVEN:
-            _copy_details(store.path(artifact) / DETAILS, new / DETAILS)
-    layers.write(new, {name: store.path(artifact) for name, artifact in best.made.items()})
+    made = {name: store.path(artifact) for name, artifact in best.made.items()}
+    _ship(made, new)
+    layers.write(new, made)
     files = [_described(file, new) for file in sorted(new.rglob("*")) if file.is_file()]
     told = provenance.statement(report.version, result, best, files, store)
     write(new / provenance.NAME, json.dumps(told, indent=1))
-    (new / "logs").mkdir()
-    for name, artifact in best.made.items():
-        log = store.log_of(artifact)
-        if log.exists() and log.stat().st_size:
-            shutil.copyfile(log, new / "logs" / f"{name}.log")
+    _keep_logs({name: store.log_of(artifact) for name, artifact in best.made.items()}, new / "logs")
     return [*files, _described(new / provenance.NAME, new)]
+
+
+def _ship(made: Mapping[str, Path], new: Path) -> None:
+    """What is taken along: the program, what an engineer links it by, and what was said at length."""
+    _copy(made["program"] / SHIP, new)
+    if PACKAGE in made:
+        _copy(made[PACKAGE], new)
+    for beside in (NOTICE, LINT):
+        if (made["program"] / beside).exists():
+            shutil.copyfile(made["program"] / beside, new / beside)
+    for step in made.keys() - set(provenance.GIVEN):
+        _copy_details(made[step] / DETAILS, new / DETAILS)
+
+
+def _keep_logs(logs: Mapping[str, Path], folder: Path) -> None:
+    folder.mkdir()
+    for name, log in logs.items():
+        if log.exists() and log.stat().st_size:
+            shutil.copyfile(log, folder / f"{name}.log")
 
 
 def _copy(folder: Path, new: Path) -> None:

@@ -96,14 +96,19 @@ def delivered(build: Path, model: Path, target: str) -> Mapping[str, Any]:
     if model.suffix != ".tflite":
         raise ConfigError(f"{model} is not what was built",
                           f"name a .tflite, as in {build}/host/MODEL/model.tflite")
-    rows = [(row.operator, row.name) for row in plain(read(model))]
-    found = {place: described for place, described in _described(build, target) if _names(described) == rows}
+    found = _with_layers(model, build, target)
     ours = [place for place in found if model.resolve().is_relative_to(place.parents[1].resolve())]
     if ours or len(found) == 1:
         return found[[*ours, *found][0]]
     names = ", ".join(sorted(place.parents[2].name for place in found)) or "none"
     raise ConfigError(f"{build} has {len(found)} jobs with the layers of {model}: {names}",
                       "name one with --target, or the folder of a build of this very model")
+
+
+def _with_layers(model: Path, build: Path, target: str) -> dict[Path, Mapping[str, Any]]:
+    """What `build` told of the layers of those jobs whose operators are just those of `model`."""
+    rows = [(row.operator, row.name) for row in plain(read(model))]
+    return {place: told for place, told in _described(build, target) if _names(told) == rows}
 
 
 def serve(shown: View, port: int | None, started: Callable[[str], None], *, browser: bool) -> None:

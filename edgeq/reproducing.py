@@ -114,9 +114,17 @@ def _how(path: str, one: bytes, two: bytes) -> str:
 
 def _key(one: Any, two: Any, at: str = "") -> str:
     """The first place where two JSON values differ, with what stands there."""
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        return next((_key(one[key], two[key], f"{at}.{key}" if at else key) for key in one
-                     if one[key] != two[key]), f"{at}: the keys stand in another order")
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        return next(_key(a, b, f"{at}[{i}]") for i, (a, b) in enumerate(zip(one, two, strict=True)) if a != b)
-    return f"{at}: {json.dumps(one)[:80]} and {json.dumps(two)[:80]}"
+    left, right = _parts(one), _parts(two)
+    if not left or left.keys() != right.keys():
+        return f"{at}: {json.dumps(one)[:80]} and {json.dumps(two)[:80]}"
+    other = next((key for key in left if left[key] != right[key]), None)
+    if other is None:
+        return f"{at}: the keys stand in another order"
+    return _key(left[other], right[other], f"{at}{other}".removeprefix("."))
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What a JSON value holds, each by how its place is written; nothing where it holds nothing."""
+    if isinstance(value, dict):
+        return {f".{key}": each for key, each in value.items()}
+    return {f"[{i}]": each for i, each in enumerate(value)} if isinstance(value, list) else {}

@@ -34,8 +34,7 @@ def bom(
     inputs = {each["bom-ref"]: each for result in report.results for each in _inputs(result, whole)}
     jobs = [_job(result, found) for result in report.results
             if (found := files.get((result.target, result.model)))]
-    needs = {_ref(result): [each["bom-ref"] for each in _inputs(result, whole)]
-                           + [_tool(*tool)["bom-ref"] for tool in result.identity.tools.items()]
+    needs = {_ref(result): _needs(result, whole)
              for result in report.results if files.get((result.target, result.model))}
     content = {
         "bomFormat": "CycloneDX", "specVersion": VERSION, "version": 1,
@@ -48,6 +47,12 @@ def bom(
     }
     return {"$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "serialNumber": _serial(content),
             **content}
+
+
+def _needs(result: Result, whole: Collection[str]) -> list[str]:
+    """What a job was made from and by, as references."""
+    tools = (_tool(name, version) for name, version in result.identity.tools.items())
+    return [each["bom-ref"] for each in (*_inputs(result, whole), *tools)]
 
 
 def see_valid(bill: Any) -> None:

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeq import timings, tool
 from edgeq.artifact import Artifact, Origin, digest_of, digest_of_file
@@ -138,9 +139,7 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
         "modules": [closure(Path(inspect.getfile(type(maker)))),
                     *(closure(file_of(name)) for name in getattr(maker, "programs", ()))],
         "fields": vars(maker),
-        "packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
-        "tools": [tool.digest(program) for program in getattr(maker, "tools", tuple)()],
-        "images": {name: image.digest for name, image in getattr(maker, "images", dict)().items()},
+        **_used_by(maker),
         "cpu": cpu() if getattr(maker, "native", False) else None,
         "inputs": [value.digest if isinstance(value, Artifact) else value for value in inputs],
     }
@@ -149,6 +148,13 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
     canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), default=vars)
     key = hashlib.sha256(canonical.encode()).hexdigest()
     return Task(key, maker, action.__name__, inputs)
+
+
+def _used_by(maker: Any) -> dict[str, Any]:
+    """What `maker` has at hand that is not of edgeq: packages by version, programs and images by digest."""
+    return {"packages": [(name, version(name)) for name in getattr(maker, "packages", ())],
+            "tools": [tool.digest(program) for program in getattr(maker, "tools", tuple)()],
+            "images": {name: image.digest for name, image in getattr(maker, "images", dict)().items()}}
 
 
 def fill(root: Path, task: Task) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -171,8 +171,7 @@ def _hash(check: _Check, path: str, sha256: str, stated: str) -> None:
 def _see_manifest(check: _Check, job: Job) -> None:
     """See that the manifest of `job` is a valid statement, and says what report.json says."""
     listed = {file.path: file.sha256 for file in job.artifacts}
-    place = next((path for path in listed if PurePosixPath(path).name == provenance.NAME
-                  and len(PurePosixPath(path).parts) == (3 if job.passed else 4)), None)
+    place = _place_of_manifest(listed, job)
     if place is None:
         if listed:
             check.tell(next(iter(listed)), "disagrees", f"{REPORT} has no {provenance.NAME} beside it")
@@ -184,10 +183,22 @@ def _see_manifest(check: _Check, job: Job) -> None:
     own = {f"{prefix}{name}": sha256 for name, sha256 in told.files.items()}
     for path in sorted({path for path, _ in own.items() ^ listed.items()} - {place}):
         check.tell(path, "disagrees", f"{place} and {REPORT} do not have the same sha256 of it")
+    _see_parameters(check, job, place, told.says)
+
+
+def _place_of_manifest(listed: Iterable[str], job: Job) -> str | None:
+    """Which of the files `listed` is the manifest of `job`; None where none is."""
+    depth = 3 if job.passed else 4
+    places = (path for path in map(PurePosixPath, listed) if path.name == provenance.NAME)
+    return next((str(path) for path in places if len(path.parts) == depth), None)
+
+
+def _see_parameters(check: _Check, job: Job, place: str, says: Mapping[str, Any]) -> None:
+    """See that a manifest means the job that report.json means."""
     wanted = {"model": job.model, "target": job.target, "recipe": job.recipe, "passed": job.passed}
-    for key in wanted.keys() & told.says.keys():
-        if told.says[key] != wanted[key]:
-            check.tell(place, "disagrees", f"{key} is {told.says[key]!r}, and {REPORT} has {wanted[key]!r}")
+    for key in wanted.keys() & says.keys():
+        if says[key] != wanted[key]:
+            check.tell(place, "disagrees", f"{key} is {says[key]!r}, and {REPORT} has {wanted[key]!r}")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgeq.cli.terminal import FILE, HISTORY, MODELS, PIPELINE, STORE, TARGETS, 
 from edgeq.deliver import ready, write
 from edgeq.errors import ConfigError
 from edgeq.junit import junit as as_junit
+from edgeq.report import Report
 
 
 @click.command()
@@ -51,14 +52,18 @@ def build(json_file: Path | None, junit_file: Path | None, twice: bool, github: 
         write(json_file, json.dumps(content, indent=1))
     if junit_file:
         write(junit_file, as_junit(report))
+    _tell(report)
+    if github:
+        ci.tell_github(report, order.pipeline)
+    sys.exit(report.exit_code or code)
+
+
+def _tell(report: Report) -> None:
     for fault in report.faults:
         complain(fault, "warning")
     out.print(console.verdicts(report))
     for remark in console.remarks(report):
         say(remark)
-    if github:
-        ci.tell_github(report, order.pipeline)
-    sys.exit(report.exit_code or code)
 
 
 @click.command()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeq.errors import ConfigError
@@ -58,13 +58,16 @@ def _tables(content: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[tupl
     yield "tools", [{"position": place, "name": name, "version": version}
                     for place, (name, version) in enumerate(content["tools"].items())]
     yield "jobs", [_job(number, result) for number, result in results]
-    yield "artifacts", [_artifact(number, place, file)
-                        for number, result in results for place, file in enumerate(result["artifacts"])]
-    rungs = [(number, place, rung)
-             for number, result in results for place, rung in enumerate(result["rungs"])]
+    yield "artifacts", [_artifact(*each) for each in _numbered(results, "artifacts")]
+    rungs = _numbered(results, "rungs")
     yield "rungs", [_rung(*each) for each in rungs]
     yield "metrics", [row for each in rungs for row in _metrics(*each)]
     yield "reports", [{"content": zlib.compress(json.dumps(content).encode("ascii"), 1)}]
+
+
+def _numbered(results: Iterable[tuple[int, Any]], key: str) -> list[tuple[int, int, Any]]:
+    """What each of `results` has under `key`, with the result's number and its own."""
+    return [(number, place, each) for number, result in results for place, each in enumerate(result[key])]
 
 
 def _run(content: Mapping[str, Any], run: Mapping[str, Any]) -> Row:

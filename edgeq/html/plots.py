@@ -70,11 +70,16 @@ def _of_job(
 
 def _of_model(results: Sequence[Result]) -> dict[str, Any]:
     rungs = [(result, rung) for result in results for rung in result.rungs if rung.metrics]
-    score = next((metric for metric in SCORES if any(_value(rung, metric) for _, rung in rungs)), "")
+    score = _score([rung for _, rung in rungs])
     points = [_point(result, rung, score) for result, rung in rungs if _value(rung, score)]
     fronts = {metric: line for metric in COSTS if (line := _front(points, metric))}
     return {"score": score, "name": named(score), "points": points, "fronts": fronts,
             "baseline": _baseline(rungs) if score == "accuracy" else None}
+
+
+def _score(rungs: Sequence[Rung]) -> str:
+    """The first of SCORES that any rung has; empty where none has any."""
+    return next((metric for metric in SCORES if any(_value(rung, metric) for rung in rungs)), "")
 
 
 def _baseline(rungs: Iterable[tuple[Result, Rung]]) -> float | None:

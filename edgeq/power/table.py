@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +63,10 @@ def layout(
 
 def read(place: Path, wanted: Layout) -> Table:
     """The table at `place`; DeviceError with the line where it is none."""
-    rows = list(csv.reader(io.StringIO(_text(place)), delimiter=wanted.delimiter))
+    rows = [[cell.strip() for cell in row]
+            for row in csv.reader(io.StringIO(_text(place)), delimiter=wanted.delimiter)]
     header, places = _header(rows, wanted, place)
-    body = [(line, row) for line, row in enumerate(rows[header:], header + 1) if any(map(str.strip, row))]
+    body = [(line, row) for line, row in enumerate(rows[header:], header + 1) if any(row)]
     columns = {name: np.asarray([_number(row, at, wanted.decimal, f"{place}:{line}") for line, row in body])
                for name, at in places.items()}
     head = "\n".join(wanted.delimiter.join(row) for row in rows[:header])
@@ -86,15 +87,24 @@ def _text(place: Path) -> str:
 def _header(rows: Sequence[Sequence[str]], wanted: Layout, place: Path) -> tuple[int, dict[str, int]]:
     """How many rows stand before the numbers, and where each column is."""
     names = {name: at for name, at in wanted.columns.items() if isinstance(at, str)}
-    numbers = {name: at - 1 for name, at in wanted.columns.items() if isinstance(at, int)}
-    for index, row in enumerate(rows):
-        cells = [cell.strip() for cell in row]
-        if names and {*names.values()} <= {*cells}:
-            return index + 1, numbers | {name: cells.index(at) for name, at in names.items()}
-        if not names and _is_number(cells, max(numbers.values()), wanted.decimal):
-            return index, numbers
-    raise DeviceError(f"{place} has no header with {', '.join(names.values()) or 'rows of numbers'}",
-                      "name the columns as the file has them, and its `delimiter:`")
+    places = {name: at - 1 for name, at in wanted.columns.items() if isinstance(at, int)}
+    fits = _has_all(names) if names else _has_number(max(places.values()), wanted.decimal)
+    index = next((index for index, row in enumerate(rows) if fits(row)), None)
+    if index is None:
+        columns = ", ".join(map(str, wanted.columns.values()))
+        raise DeviceError(f"{place} has no header with {columns}",
+                          "name the columns as the file has them, and its `delimiter:`")
+    return index + bool(names), places | {name: rows[index].index(at) for name, at in names.items()}
+
+
+def _has_all(names: Mapping[str, str]) -> Callable[[Sequence[str]], bool]:
+    """Whether a row has all of the `names`."""
+    return lambda row: {*names.values()} <= {*row}
+
+
+def _has_number(at: int, decimal: str) -> Callable[[Sequence[str]], bool]:
+    """Whether a row has a number at the place `at`."""
+    return lambda row: _is_number(row, at, decimal)
 
 
 def _is_number(cells: Sequence[str], at: int, decimal: str) -> bool:

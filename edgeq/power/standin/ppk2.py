@@ -86,23 +86,33 @@ def metadata() -> bytes:
 def _serve(ours: int, theirs: int, load: Load, ailment: Ailment, ended: threading.Event) -> None:
     """Answer commands, and send samples, until `ended` or gone."""
     opened, begun, sent = time.monotonic(), 0.0, 0
-    heard, said = b"", b""
-    try:
+    said = b""
+    with suppress(OSError), _closing(ours, theirs):  # an error: the other side is gone
         while not ended.is_set() and time.monotonic() - opened < ailment.gone_after_s:
             read, write, _ = select.select([ours], [ours] if said else [], [], TICK_S)
-            heard += os.read(ours, 64) if read else b""
             said = said[os.write(ours, said):] if write else said
-            while heard:
-                said, begun, sent = _answered(heard[0], said, begun, sent)
-                heard = heard[LENGTHS.get(heard[0], 1):]
+            for command in _commands(os.read(ours, 64) if read else b""):
+                said, begun, sent = _answered(command, said, begun, sent)
             if begun and not said and time.monotonic() - opened < ailment.silent_after_s:
                 said, sent = _due(load, ailment, begun, sent)
-    except OSError:
-        pass  # the other side is gone
+
+
+@contextmanager
+def _closing(*numbers: int) -> Iterator[None]:
+    """Close these descriptors after the block."""
+    try:
+        yield
     finally:
-        for number in (ours, theirs):
+        for number in numbers:
             with suppress(OSError):
                 os.close(number)
+
+
+def _commands(heard: bytes) -> Iterator[int]:
+    """The commands in what was heard, each with its parameters behind it."""
+    while heard:
+        yield heard[0]
+        heard = heard[LENGTHS.get(heard[0], 1):]
 
 
 def _answered(command: int, said: bytes, begun: float, sent: int) -> tuple[bytes, float, int]:
