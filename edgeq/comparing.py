@@ -81,12 +81,15 @@ class Comparison:
 
 
 def compared(old: Side, new: Side, question: Question) -> Comparison:
-    """All that `question` asks for of two sides; ConfigError where neither has any of it."""
+    """All that `question` asks for of two sides; ConfigError where the older has none of it."""
     jobs = [job for job in dict.fromkeys([*old.jobs, *new.jobs]) if question.asks(job)]
     if not jobs:
         raise ConfigError(f"neither {old.name} nor {new.name} has what is asked for",
                           f"they have: {_named({*old.jobs, *new.jobs})}")
     rows = tuple(row for job in jobs if job in old.jobs for row in _rows(job, old, new, question))
+    if not rows:
+        raise ConfigError(f"{old.name} has no figure of what is asked for: nothing would be compared",
+                          f"it has: {_named(old.jobs)}")
     alone = tuple(f"{'/'.join(job)}: only in {new.name}, so nothing is held against it"
                   for job in jobs if job not in old.jobs)
     return Comparison(old, new, rows, alone)

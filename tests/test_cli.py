@@ -75,6 +75,21 @@ def test_the_report_goes_to_a_pipe_as_well(run: Run) -> None:
     assert json.loads(done.stderr[done.stderr.index("{"):])["schema"] == "edgeq-report/1"
 
 
+def test_a_reader_that_goes_away_changes_no_exit_code(run: Run, project: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "edgeq.cli", "targets"], stdout=writer, cwd=project,
+                          stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_names_are_printed_as_they_are_and_command_no_terminal(run: Run) -> None:
+    done = run("verify", "[bold]:smile:\x1b[31mred")
+    assert done.returncode == 2
+    assert "[bold]:smile:\N{REPLACEMENT CHARACTER}[31mred" in done.stderr
+
+
 def test_a_target_that_fails_is_named_with_its_gate(run: Run, edit) -> None:
     edit("pipeline.yaml", "accuracy_drop, max: 0.01", "accuracy_drop, max: -0.5")
     done = run("build", *HOST)

@@ -368,6 +368,12 @@ def test_jobs_of_one_side_alone_are_told():
     assert comparing.compared(old, new, Question(targets=("a",))).exit_code == 0
 
 
+@pytest.mark.parametrize("jobs", [{}, {("m", "a"): Taken("r", True, {})}])
+def test_an_older_side_without_a_figure_does_not_pass(jobs):
+    with pytest.raises(ConfigError, match="old has no figure of what is asked for"):
+        comparing.compared(Side("old", jobs), Side("new", {("m", "a"): count(1)}), Question())
+
+
 def test_what_neither_side_has_is_a_mistake():
     side = Side("it", {("m", "a"): count(1)})
     with pytest.raises(ConfigError, match="neither it nor it has what is asked for"):

@@ -391,11 +391,17 @@ def test_builds_that_write_at_once_all_land(file: str) -> None:
     ("/a/b.sqlite", "/a/b.sqlite"),
     ("sqlite:////a/b.sqlite", "/a/b.sqlite"),
     ("postgresql://me:secret@host:5433/db?password=secret", "postgresql+psycopg://me@host:5433/db"),
-    ("postgresql+psycopg://me:sec:ret@:/@host/db", "postgresql+psycopg://me@host/db"),
+    ("postgresql+psycopg://me:sec:ret%40:/@host/db", "postgresql+psycopg://me@host/db"),
     ("postgres://host/db", "postgresql+psycopg://host/db"),
 ])
 def test_an_address_is_shown_without_what_is_secret(text: str, shown: str) -> None:
     assert str(address(text)) == shown
+
+
+def test_a_password_with_an_at_sign_is_not_taken_for_the_host() -> None:
+    with pytest.raises(ConfigError, match="more than one @") as refused:
+        address("postgresql://me:sec@ret@host/db")
+    assert "ret@" not in f"{refused.value.message} {refused.value.hint}"
 
 
 def test_paths_are_of_the_folder_and_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def test_a_gate_on_change_is_read(written, text, allowed):
     ("{metric: instructions, max: 3, baseline: main}", "2: baseline: how much worse"),
     ("{metric: instructions, max_regression: two}", "2: max_regression: 'two' is not a number"),
     ("{metric: instructions, max_regression: -1%}", "2: max_regression: at least 0"),
+    ("{metric: accuracy, max_regression: 2}", "2: max_regression: accuracy goes from 0 to 1"),
     ("{metric: sqnr_db, max_regression: 2%}", "2: max_regression: a share of decibels"),
     ("{metric: cached_bytes, max_regression: 2%}", "2: max_regression: cached_bytes is better neither way"),
     ("{metric: instructions, max_regression: 2%, baseline: nightly}", "2: baseline: there is no baseline"),
@@ -251,6 +252,10 @@ def test_from_a_build_to_a_baseline_to_a_regression(edgeq, edit, project):
     shown = edgeq("baseline", "show", "--target", "host")
     assert "model_bytes" in shown.stdout
     assert "tflm" not in shown.stdout
+    missing = edgeq("baseline", "show", "--target", "nowhere")
+    assert (missing.returncode, "it has: fashion/host" in missing.stderr) == (2, True)
+    empty = edgeq("compare", "baselines/main.json", "--max-regression", "accuracy=")
+    assert (empty.returncode, "says no amount" in empty.stderr) == (2, True)
 
 
 def test_history_gives_the_sides_of_a_comparison(edgeq, project, tmp_path):

@@ -66,11 +66,14 @@ def set_(name: str, reports: tuple[Path, ...], pipeline: Path, force: bool, **as
 def show(name: str, pipeline: Path, as_json: bool, **asked: Any) -> None:
     """Show what a baseline keeps."""
     place = kept.place_of(pipeline.parent, name)
-    side = kept.read(place, name)
+    side, question = kept.read(place, name), Question(**asked)
+    if not any(map(question.asks, side.jobs)):
+        raise ConfigError(f"{place} has nothing of what is asked for",
+                          f"it has: {', '.join(map('/'.join, side.jobs)) or 'no jobs'}")
     if as_json:
         say(json.dumps(document_at(place, kept.AGAIN), indent=1, sort_keys=True))
     else:
-        out.print(_figures(side, Question(**asked)))
+        out.print(_figures(side, question))
 
 
 def _see_passed(reports: Sequence[Path], question: Question) -> None:

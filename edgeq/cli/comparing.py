@@ -106,6 +106,8 @@ def _allowances(given: tuple[str, ...]) -> Mapping[str, str]:
         metric, equals, amount = each.rpartition("=")
         if equals and in_group(metric)[0] not in METRICS:
             raise ConfigError(f"--max-regression: nothing measures {metric!r}", "`edgeq schema` has them all")
+        if not amount.strip():
+            raise ConfigError(f"--max-regression: {each!r} says no amount", "say one, such as 2%")
         found[metric] = amount.strip()
     return found
 

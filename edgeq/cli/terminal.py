@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from edgeq.errors import EdgeqError
 from edgeq.history.address import NOWHERE, address, default
 
 WIDE = 160  # columns, where the output goes into a file or a CI log
+COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # to a terminal, in a name
 
-out = Console() if Console().is_terminal else Console(width=WIDE)
-err = Console(stderr=True)
+
+class Terminal(Console):
+    """A console that no text commands, and whose reader may go away before the end."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is printed of `renderable`: in its text, whoever wrote that, nothing that a terminal obeys."""
+        for text, style, control in super().render(renderable, options):
+            shown = text if control else COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text)
+            yield Segment(shown, style, control)
+
+    def on_broken_pipe(self) -> None:
+        """Print on into nothing: `| head` decides what is read, and not how the command ends."""
+        self.quiet = True
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self.file.fileno())
+        os.close(nothing)
+
+
+out = Terminal(emoji=False, width=None if Console().is_terminal else WIDE)
+err = Terminal(emoji=False, stderr=True)
 
 FILE = click.Path(path_type=Path)
 PIPELINE = click.argument("pipeline", type=FILE, default=Path("pipeline.yaml"))

@@ -35,6 +35,9 @@ class Address:
 def address(text: str) -> Address:
     """The database that `text` names: a path, or a URL; ConfigError for a kind that is not known."""
     if postgresql := POSTGRESQL.fullmatch(text):
+        if postgresql[1].partition("?")[0].count("@") > 1:  # part of a password would pass for the host
+            raise ConfigError("the history's URL has more than one @",
+                              "write %40 for each that is in the user's name or password")
         return Address(f"postgresql+psycopg://{postgresql[1]}")
     if sqlite := SQLITE.fullmatch(text):
         return _in_file(sqlite[1].partition("?")[0].removeprefix("/"), text)

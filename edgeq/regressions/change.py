@@ -120,6 +120,8 @@ def allowance(metric: str, said: str | float) -> Allowance:
     amount = quantity(said, "ratio" if relative else unit)
     if amount < 0:
         raise ValueError(f"at least 0, not {text!r}")
+    if unit == "ratio" and amount > 1:
+        raise ValueError(f"{metric} goes from 0 to 1, and {text!r} is more: 2 points are written 2 %")
     return Allowance(amount, relative)
 
 
