@@ -21,7 +21,8 @@ MODEL = ROOT / "models/fashion"
 LADDER = "ladder: [static-int8]"  # of pipeline.yaml
 DEMO_TARGETS = "[host, tflm, cortex-m4, ethos-u55-128, edgetpu, rpi4, android-nnapi, executorch-xnnpack]"
 
-os.environ["ANDROID_ADB_SERVER_PORT"] = "15037"  # a server of the tests' own: no phone of yours is touched
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a server of this run's own: no phone of yours is touched
+    os.environ["ANDROID_ADB_SERVER_PORT"] = str(15000 + os.getpid() % 10000)
 os.environ.pop("ANDROID_SERIAL", None)
 os.environ["EDGEQ_HISTORY"] = "none"  # no test writes into yours
 
