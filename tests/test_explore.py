@@ -224,8 +224,8 @@ def test_the_server_has_node_data_for_nodes_that_its_graph_has(store, tmp_path, 
     told = tmp_path / "build/host/fashion/details"
     told.mkdir(parents=True)
     (told / "layers.json").write_text(json.dumps({**DESCRIBED, "layers": rows}))
-    words = ["env", "--default-signal=INT", sys.executable, "-m", "edgeq.cli", "explore", str(place), "--build",
-             str(tmp_path / "build"), "--no-browser"]
+    words = ["env", "--default-signal=INT", sys.executable, "-m", "edgeq.cli", "explore", str(place),
+             "--build", str(tmp_path / "build"), "--no-browser"]
     with subprocess.Popen(words, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         try:
             page = server.stdout.readline().strip()
