@@ -258,12 +258,12 @@ def test_a_device_at_a_pseudo_terminal_is_none(device: Device, tmp_path: Path, s
     os.close(theirs)
 
 
+@pytest.mark.parametrize("command", range(1, 10))
 def test_a_meter_that_vanishes_is_an_error_of_the_device(
-    device: Device, tmp_path: Path, samples: Path,
+    device: Device, tmp_path: Path, samples: Path, command: int,
 ) -> None:
-    with ppk2.started(lambda times: (np.full(times.size, 0.01), np.zeros(times.size, int)),
-                      ppk2.Ailment(gone_after_s=0.8)) as port, \
-            pytest.raises(DeviceError, match=r"vanished|cannot be opened|does not answer"):
+    with ppk2.started(device.load, ppk2.Ailment(gone_at_command=command)) as port, \
+            pytest.raises(DeviceError, match=r"vanished|cannot be opened"):
         meter(device, instrument=Ppk2(3.3, port)).measure(tmp_path, samples)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 import re
 import signal
@@ -289,3 +290,21 @@ def test_what_is_no_port_is_refused(port: str, baud: int, message: str) -> None:
     with pytest.raises((ConfigError, ToolError), match=message), opened(port, baud):
         pass
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_device_that_goes_while_its_port_is_opened_is_no_mistake_of_the_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = os.openpty()
+    real = os.open
+
+    def opening(path: str, flags: int) -> int:
+        number = real(path, flags)
+        os.close(ours)
+        return number
+
+    monkeypatch.setattr(os, "open", opening)
+    with pytest.raises(ToolError, match=r"the line to /dev/pts/\d+ failed: Input/output error"), \
+            opened(os.ttyname(theirs), 115200):
+        pass
+    os.close(theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -45,9 +46,9 @@ class Descriptor:
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise self._gone(error.strerror) from error
+            raise self.gone(error.strerror) from error
         if data == b"":
-            raise self._gone("it was closed")
+            raise self.gone("it was closed")
         return data or b""
 
     def write(self, data: bytes) -> None:
@@ -57,14 +58,15 @@ class Descriptor:
             try:
                 _, ready, _ = select.select([], [self.number], [], max(0.0, ends - time.monotonic()))
                 if not ready:
-                    raise self._gone(f"it took no bytes for {PATIENCE_S:g} s")
+                    raise self.gone(f"it took no bytes for {PATIENCE_S:g} s")
                 data = data[os.write(self.number, data):]
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise self._gone(error.strerror) from error
+                raise self.gone(error.strerror) from error
 
-    def _gone(self, reason: str | None) -> ToolError:
+    def gone(self, reason: str | None) -> ToolError:
+        """The error that the line is no more, for that `reason`."""
         return ToolError(f"the line to {self.name} failed: {reason}",
                          "see that the device is attached, and that no other program uses its port")
 
@@ -96,19 +98,23 @@ def opened(port: str, baud: int) -> Iterator[Descriptor]:
         raise ToolError(f"the port {port} cannot be opened: {error.strerror}",
                         "attach the device, or name its port; the group dialout may use it") from error
     try:
-        _set_raw(number, speed, port)
-        yield Descriptor(number, port)
+        line = Descriptor(number, port)
+        _set_raw(line, speed)
+        yield line
     finally:
         os.close(number)
 
 
-def _set_raw(number: int, speed: int, port: str) -> None:
+def _set_raw(line: Descriptor, speed: int) -> None:
     """Neither echo nor any other change of what passes."""
+    number = line.number
     try:
         special = termios.tcgetattr(number)[6]
         flags = termios.CS8 | termios.CREAD | termios.CLOCAL
         termios.tcsetattr(number, termios.TCSANOW, [0, 0, flags, 0, speed, speed, special])
         termios.tcflush(number, termios.TCIOFLUSH)
     except termios.error as error:
-        raise ConfigError(f"port: {port} is no serial port: {error.args[-1]}",
+        if error.args[0] != errno.ENOTTY:
+            raise line.gone(error.args[-1]) from error
+        raise ConfigError(f"port: {line.name} is no serial port: {error.args[-1]}",
                           "name the device's port") from error

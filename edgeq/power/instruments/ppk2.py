@@ -7,8 +7,11 @@ pc-nrfconnect-ppk, src/device/serialDevice.ts).
 
 from __future__ import annotations
 
+import termios
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -53,13 +56,10 @@ class Ppk2:
         port = self.port or _attached()
         kit, name = _opened(port), f"the PPK2 at {port}"
         received: list[tuple[float, bytes]] = []
-        try:
+        with _closed_on_error(kit, name):
             _see_calibrated(kit, name)
             self._supply(kit, volts)
             kit.start_measuring()
-        except BaseException:
-            kit.ser.close()
-            raise
         hardware = str(kit.modifiers["HW"]).strip()
         number = STAND_IN if STAND_IN in hardware else serial_number(port)
         rig = f"PPK2 {number} at {volts:g} V ({self.mode})"
@@ -122,10 +122,24 @@ def _opened(port: str) -> Any:
 
     try:
         return PPK2_API(port, timeout=1, write_timeout=1, exclusive=True)
-    except (SerialException, OSError, ValueError) as error:
-        raise DeviceError(f"the PPK2 at {port} cannot be opened: {error}",
+    except (SerialException, OSError, ValueError, termios.error) as error:
+        raise DeviceError(f"the PPK2 at {port} cannot be opened: {error.args[-1]}",
                           "plug it in, end the program that uses it, or name its port; the group dialout "
                           "may use it") from error
+
+
+@contextmanager
+def _closed_on_error(kit: Any, name: str) -> Iterator[None]:
+    """Close its port where the block fails; an error of the port (termios has its own) is the kit's."""
+    try:
+        yield
+    except (OSError, termios.error) as error:
+        kit.ser.close()
+        raise DeviceError(f"{name} vanished: {error.args[-1]}",
+                          "see to its cable, and build again") from error
+    except BaseException:
+        kit.ser.close()
+        raise
 
 
 def _see_calibrated(kit: Any, name: str) -> None:
@@ -139,8 +153,6 @@ def _see_calibrated(kit: Any, name: str) -> None:
                 return
         except UnicodeDecodeError:
             continue
-        except OSError as error:
-            raise DeviceError(f"{name} vanished: {error}", "see to its cable, and build again") from error
     raise DeviceError(f"{name} does not answer as one", "see that this is its port, and not the other of the "
                       "two that it has; plug it in again")
 

@@ -9,6 +9,7 @@ Commands and the bits of a sample: Nordic's pc-nrfconnect-ppk, src/constants.ts,
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import threading
@@ -36,12 +37,14 @@ TICK_S, LARGEST = 0.003, 8192  # samples that are made in one go
 class Ailment:
     """What ails it: it samples at `rate` (Hz), loses `lost` samples of every thousand, is gone after so long.
 
-    `garbled` loses one byte, so that all samples are out of step.
+    Or it is gone when it hears its `gone_at_command`-th command. `garbled` loses one byte, so that all
+    samples are out of step.
     """
 
     rate: float = 100_000.0
     lost: int = 0
     gone_after_s: float = float("inf")
+    gone_at_command: int | None = None
     silent_after_s: float = float("inf")
     garbled: bool = False
 
@@ -56,13 +59,14 @@ def started(load: Load, ailment: Ailment = HEALTHY) -> Iterator[str]:
     tty.setraw(theirs)
     os.set_blocking(ours, False)
     ended = threading.Event()
-    thread = threading.Thread(target=_serve, args=(ours, theirs, load, ailment, ended), daemon=True)
+    thread = threading.Thread(target=_serve, args=(ours, load, ailment, ended), daemon=True)
     thread.start()
     try:
         yield os.ttyname(theirs)
     finally:
         ended.set()
         thread.join()
+        os.close(theirs)  # not before: the system gives the name of a port that is closed to another
 
 
 def samples(amperes: np.ndarray, logic: np.ndarray, first: int) -> bytes:
@@ -83,29 +87,26 @@ def metadata() -> bytes:
     return "\n".join(["Calibrated: 1", *rows, f"HW: {STAND_IN}", "IA: 56", "END"]).encode()
 
 
-def _serve(ours: int, theirs: int, load: Load, ailment: Ailment, ended: threading.Event) -> None:
+def _serve(ours: int, load: Load, ailment: Ailment, ended: threading.Event) -> None:
     """Answer commands, and send samples, until `ended` or gone."""
     opened, begun, sent = time.monotonic(), 0.0, 0
-    said = b""
-    with suppress(OSError), _closing(ours, theirs):  # an error: the other side is gone
+    said, commands = b"", itertools.count(1)
+    with suppress(OSError), open(ours, "r+b", buffering=0):  # an error: the other side is gone
         while not ended.is_set() and time.monotonic() - opened < ailment.gone_after_s:
-            read, write, _ = select.select([ours], [ours] if said else [], [], TICK_S)
-            said = said[os.write(ours, said):] if write else said
-            for command in _commands(os.read(ours, 64) if read else b""):
+            said, heard = _exchanged(ours, said)
+            for command in _commands(heard):
+                if next(commands) == ailment.gone_at_command:
+                    return
                 said, begun, sent = _answered(command, said, begun, sent)
             if begun and not said and time.monotonic() - opened < ailment.silent_after_s:
                 said, sent = _due(load, ailment, begun, sent)
 
 
-@contextmanager
-def _closing(*numbers: int) -> Iterator[None]:
-    """Close these descriptors after the block."""
-    try:
-        yield
-    finally:
-        for number in numbers:
-            with suppress(OSError):
-                os.close(number)
+def _exchanged(ours: int, said: bytes) -> tuple[bytes, bytes]:
+    """What is still to be said when the other side took what it would, and what was heard meanwhile."""
+    read, write, _ = select.select([ours], [ours] if said else [], [], TICK_S)
+    left = said[os.write(ours, said):] if write else said
+    return left, os.read(ours, 64) if read else b""
 
 
 def _commands(heard: bytes) -> Iterator[int]:
