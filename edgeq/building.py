@@ -13,11 +13,11 @@ from edgeq.deliver import deliver, ready, write
 from edgeq.history.address import NOWHERE
 from edgeq.history.keeping import keep
 from edgeq.html.page import PAGE, rendered
-from edgeq.identity import host, versions
+from edgeq.identity import host
 from edgeq.measurement import Value
 from edgeq.meters import Meter
 from edgeq.pipeline import load
-from edgeq.plan import Chosen, Job, makers, plan
+from edgeq.plan import Chosen, Job, plan
 from edgeq.report import Report, Result
 from edgeq.store import Store
 from edgeq.workers import Workers
@@ -73,9 +73,9 @@ def made(order: Order, planned: Planned, tell: flow.Said) -> tuple[Report, dict[
         store = Store(order.store.absolute(), None if order.frozen else workers.make)
         results = flow.build(planned.jobs, flow.Bench(
             store, _metered(workers), tell, order.require_compiled))
-    used = [maker for job in planned.jobs for maker in makers(job)]
+    tools = {name: version for result in results for name, version in result.identity.tools.items()}
     occasion = run.ended(clock, order.pipeline.absolute().parent)
-    report = Report(results, __version__, host(), versions(used), occasion)
+    report = Report(results, __version__, host(), dict(sorted(tools.items())), occasion)
     return report, deliver(report, store, order.output_dir)
 
 

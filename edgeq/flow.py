@@ -34,7 +34,7 @@ from typing import Any, Protocol
 from edgeq import measurement
 from edgeq.artifact import Artifact
 from edgeq.errors import ConfigError, EdgeqError, Refused, ToolError
-from edgeq.identity import identity
+from edgeq.identity import Identity, identity
 from edgeq.layers import profiled
 from edgeq.measurement import Value
 from edgeq.meters import Meter
@@ -81,7 +81,7 @@ class Prepared:
 
     given: Mapping[str, Artifact]
     reference: Artifact
-    metric: Artifact | None
+    identity: Identity
 
 
 def build(jobs: tuple[Job, ...], bench: Bench) -> tuple[Result, ...]:
@@ -98,13 +98,12 @@ def run(job: Job, bench: Bench) -> Result:
     data = job.data["evaluation"]
     evaluation = data.samples.function or data.origin.path.name
     audited: dict[str, Any] = {}
-    given: Mapping[str, Artifact] = {}
+    prepared: Prepared | None = None
     climbed: list[Climbed] = []
     error: EdgeqError | None = None
     try:
         bench.tell(job, "convert")
         prepared = prepare(job, bench.store)
-        given = prepared.given
         see_unseen(job, prepared, bench.store)
         audited = examine(job, prepared, bench.store)
         for rung in job.rungs:
@@ -115,8 +114,9 @@ def run(job: Job, bench: Bench) -> Result:
     except EdgeqError as stopped:
         error = stopped
         climbed.extend(left(job.rungs[len(climbed):], stopped))
+    taken_with = prepared.identity if prepared else identity(job, {})
     result = Result(job.model.name, job.target.name, evaluation, compared(tuple(climbed), bench.store),
-                    error, tuple(audit.warnings(audited)), audit.told(audited), identity(job, given))
+                    error, tuple(audit.warnings(audited)), audit.told(audited), taken_with)
     result = packed(profiled(result, job, bench.store), job, bench.store)
     bench.tell(job, "passed" if result.passed else "FAILED")
     return result
@@ -139,8 +139,9 @@ def prepare(job: Job, store: Store) -> Prepared:
         role: store.make(data.samples.load, store.take(data.origin), baseline)
         for role, data in job.data.items()}
     reference = store.make(REFERENCES[job.target.format].run, baseline, samples["evaluation"])
-    metric = store.take(job.model.metric) if job.model.metric else None
-    return Prepared({"source": source, "baseline": baseline, **samples}, reference, metric)
+    metric = {"metric": store.take(job.model.metric)} if job.model.metric else {}
+    given = {"source": source, "baseline": baseline, **samples, **metric}
+    return Prepared(given, reference, identity(job, given))
 
 
 def see_unseen(job: Job, prepared: Prepared, store: Store) -> None:
@@ -174,7 +175,7 @@ def climb(rung: Rung, job: Job, prepared: Prepared, bench: Bench) -> Climbed:
     found = measured(made, bench.store)
     for meter in job.meters:
         found = measurement.metered(found, bench.meter(meter, made["program"], made["evaluation"]))
-    taken_with = asdict(identity(job, prepared.given))
+    taken_with = asdict(prepared.identity)
     verdicts = tuple(gate.judge(found, taken_with) for gate in job.gates)
     state: State = "passed" if all(verdict.passed for verdict in verdicts) else "failed"
     notice = notice_in(bench.store.path(made["program"]))
@@ -192,7 +193,7 @@ def make(recipe: Recipe, job: Job, prepared: Prepared, bench: Bench) -> dict[str
         raise ToolError("the program is not compiled, and --require-compiled asks for it", notice)
     outputs = store.make(job.target.runner.run, program, given["evaluation"])
     scores = store.make(job.model.scoring.measure, outputs, prepared.reference, given["evaluation"],
-                        prepared.metric)
+                        given.get("metric"))
     return {**given, "quantized": quantized, "program": program, "outputs": outputs, "scores": scores}
 
 

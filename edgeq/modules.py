@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,7 +48,6 @@ def reached(file: Path, root: Path = PACKAGE) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-@functools.cache
 def closure(file: Path) -> tuple[tuple[str, str], ...]:
     """The modules that one of ours reaches, itself among them: (name, sha256) pairs, sorted.
 
@@ -55,11 +55,17 @@ def closure(file: Path) -> tuple[tuple[str, str], ...]:
     elsewhere (a test's own maker) is named by its file alone.
     """
     modules = reached(file)
-    beside = {source for folder in {path.parent for path in modules} for source in folder.glob("c/*.*")}
+    beside = {source for folder in {path.parent for path in modules} for source in _sources(folder)}
     return tuple(
         (path.relative_to(PACKAGE).as_posix() if PACKAGE in path.parents else path.name,
          _digest(path))
         for path in (*modules, *sorted(beside)))
+
+
+@functools.cache
+def fingerprint(file: Path) -> str:
+    """The sha256 of the closure of `file`: what a key has of it."""
+    return hashlib.sha256(json.dumps(closure(file)).encode()).hexdigest()
 
 
 def file_of(name: str) -> Path:
@@ -77,6 +83,12 @@ def _digest(file: Path) -> str:
 def _content(file: Path) -> bytes:
     """The bytes of a file that is read for its imports, and for its digest."""
     return file.read_bytes()
+
+
+@functools.cache
+def _sources(folder: Path) -> tuple[Path, ...]:
+    """The sources in other languages beside the modules in `folder`."""
+    return tuple(folder.glob("c/*.*"))
 
 
 @functools.cache

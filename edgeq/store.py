@@ -33,7 +33,7 @@ from typing import Any
 from edgeq import timings, tool
 from edgeq.artifact import Artifact, Origin, digest_of, digest_of_file
 from edgeq.errors import ConfigError, NotMade, Refused, ToolError
-from edgeq.modules import closure, file_of
+from edgeq.modules import file_of, fingerprint
 
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 FULL = 1 << 20  # a disk with less room than this is full
@@ -136,8 +136,8 @@ def task_of(action: Callable[..., object], inputs: tuple[object, ...]) -> Task:
         raise TypeError(f"{action!r} is not a method of a frozen dataclass")
     said = {
         "action": f"{type(maker).__qualname__}.{action.__name__}",
-        "modules": [closure(Path(inspect.getfile(type(maker)))),
-                    *(closure(file_of(name)) for name in getattr(maker, "programs", ()))],
+        "modules": [fingerprint(Path(inspect.getfile(type(maker)))),
+                    *(fingerprint(file_of(name)) for name in getattr(maker, "programs", ()))],
         "fields": vars(maker),
         **_used_by(maker),
         "cpu": cpu() if getattr(maker, "native", False) else None,

@@ -456,13 +456,18 @@ def test_the_users_code_is_found_from_wherever_the_pipeline_is_named(
 
 def test_code_that_changes_is_run_again(build: Build, declare: Declare, project: Path) -> None:
     declare(evaluation={"metric": "mine:score", "samples": 40})
-    scores = []
+    results = []
     for number in (0.25, 0.75):
         (project / "helper.py").write_text(f"NUMBER = {number}")
         (project / "mine.py").write_text("import helper\n\ndef score(outputs, labels):\n"
                                          "    return helper.NUMBER\n")
-        scores.append(build().result["metrics"]["accuracy"]["value"])
-    assert scores == [0.25, 0.75]
+        results.append(build().result)
+    assert [result["metrics"]["accuracy"]["value"] for result in results] == [0.25, 0.75]
+    told = {result["identity"]["data"]["metric"] for result in results}
+    assert len(told) == 2, "figures by another code of the metric are told apart"
+    manifest = json.loads((project / "build/host/fashion/manifest.json").read_text())
+    definition = manifest["predicate"]["buildDefinition"]
+    assert "metric" in {each["name"] for each in definition["resolvedDependencies"]}
 
 
 def test_samples_may_come_from_the_users_function(build: Build, declare: Declare, project: Path) -> None:

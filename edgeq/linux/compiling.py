@@ -5,6 +5,7 @@ The one rule: what a compiler made is found again by all that went into it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -49,7 +50,12 @@ def cross(name: str) -> Path:
 
 def system_library(name: str) -> Path:
     """A library of the cross compiler's own system (`libc.so.6`); ToolError where it has none."""
-    compiler = cross(GCC)
+    return _library_of(cross(GCC), name)
+
+
+@functools.cache
+def _library_of(compiler: Path, name: str) -> Path:
+    """The library that `compiler` links: asked once, for each key of the store is made with it."""
     finished = tool.run([compiler, f"-print-file-name={name}"], timeout_s=30, cwd=Path("/"))
     found = Path(os.path.normpath(finished.output.strip()))
     if finished.status or not found.is_absolute() or not found.exists():
