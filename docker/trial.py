@@ -24,7 +24,9 @@ from edgeq import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE, SUITE, USER = "docker.io/library/debian:bookworm-slim", "bookworm", "10001"
-TARGETS = {"firmware": ("cortex-m4", "ethos-u55-128"), "linux-arm": ("rpi4",), "edgetpu": ("edgetpu",)}
+TARGETS = {"firmware": ("cortex-m4", "ethos-u55-128"), "linux-arm": ("rpi4",), "edgetpu": ("edgetpu",),
+           "executorch": ("executorch-xnnpack", "executorch-ethos-u55-128")}
+PIPELINES = {"executorch": "models/fashion_torch/pipeline.yaml"}  # of all others: the project's own
 FIRMWARE = "build/cortex-m4/fashion/firmware.elf"
 SLIM = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")  # as in Debian's slim images
 INSTALL = "apt-get install buildah debootstrap"
@@ -54,8 +56,10 @@ class Failed(Exception):
 class Trial:
     """One folder with storage for images, a project to build, and what this machine tells pip."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, torch: str = "") -> None:
         self.folder = folder
+        self.told = {"edgetpu": ["--build-arg", "ARCHIVE="],
+                     "executorch": ["--build-arg", f"TORCH={torch}"] if torch else []}
         self.buildah = ["buildah", "--root", str(folder / "images"), "--runroot", str(folder / "run")]
         os.environ["TMPDIR"] = str(folder)  # where buildah would keep what a stop leaves behind
 
@@ -75,9 +79,8 @@ class Trial:
 
     def build(self, name: str) -> None:
         """Build edgeq-NAME, as `docker build` would."""
-        empty = ["--build-arg", "ARCHIVE="] if name == "edgetpu" else []
         _run(*self.buildah, "bud", "--isolation", "chroot", "--pull-never", "--format", "docker",
-             *self._pip(), *empty, "--file", f"docker/{name}/Dockerfile", "--tag", f"edgeq-{name}", ".")
+             *self._pip(), *self.told.get(name, []), "--file", f"docker/{name}/Dockerfile", "--tag", f"edgeq-{name}", ".")
 
     @contextmanager
     def container(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -148,12 +151,13 @@ def main() -> int:
     parser.add_argument("images", nargs="*", default=["base", "firmware"], help="folders below docker/")
     parser.add_argument("--base", choices=("debootstrap", "pull"), default="debootstrap")
     parser.add_argument("--mirror", default="", help="where debootstrap gets Debian from")
+    parser.add_argument("--torch", default="", help="where edgeq-executorch gets PyTorch's wheels from")
     given = parser.parse_args()
     names = ["base", *(name for name in given.images if name != "base")]
     try:
         _see_tools(given.base)
         with tempfile.TemporaryDirectory(prefix="edgeq-docker-", ignore_cleanup_errors=True) as folder:
-            _try(Trial(Path(folder)), names, given.base, given.mirror)
+            _try(Trial(Path(folder), given.torch), names, given.base, given.mirror)
     except Failed as failure:
         print(f"docker-test: {failure}", file=sys.stderr)
         return 1
@@ -189,7 +193,8 @@ def _use(trial: Trial, name: str, project: Path) -> None:
             _want(trial.run(container, project, "id", "-u").strip() == USER, "it is not run by its user")
         for target in TARGETS.get(name, ("host",)):
             with _told(f"edgeq-{name}: edgeq build --target {target}"):
-                trial.run(container, project, *edgeq, "build", "--target", target)
+                pipeline = PIPELINES.get(name, "pipeline.yaml")
+                trial.run(container, project, *edgeq, "build", pipeline, "--target", target)
                 report = json.loads((project / "build/report.json").read_bytes())
                 _want(report["passed"], f"{target} did not pass: {report}")
 
@@ -201,6 +206,7 @@ def _project(folder: Path) -> Path:
     (folder / "baseline.tflite").rename(folder / "model.tflite")
     for name in ("calibration.npz", "evaluation.npz"):
         shutil.copyfile(ROOT / "models/fashion" / name, folder / name)
+    shutil.copytree(ROOT / "models", folder / "models")
     (folder / "pipeline.yaml").write_text(PIPELINE, encoding="utf-8")
     (folder / "build").mkdir(mode=0o777)
     (folder / "build").chmod(0o777)

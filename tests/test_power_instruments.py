@@ -91,9 +91,9 @@ def test_the_times_of_a_ppk2_are_those_of_the_host() -> None:
     with kit() as port:
         before = time.monotonic()
         trace = recorded(Ppk2(3.3, port, channel=2), 0.6)
-    assert before < trace.times[0] < before + 1
-    assert trace.times[-1] == pytest.approx(time.monotonic(), abs=1)
-    assert 0 <= trace.slack_s < 0.3
+        ended = time.monotonic()
+    assert before < trace.times[0] < trace.times[-1] < ended
+    assert 0 <= trace.slack_s < ended - before
 
 
 def test_amperes_in_bulk_are_those_of_the_library() -> None:
@@ -137,8 +137,8 @@ def test_what_ails_a_ppk2_is_told(load: ppk2.Load, ailment: Ailment, reason: str
 
 
 @pytest.mark.parametrize(("ailment", "seconds", "reason"), [
-    (Ailment(gone_after_s=0.8), 1.2, "vanished in mid-run"),
-    (Ailment(silent_after_s=0.5), 1.7, "fell silent in mid-run"),
+    (Ailment(gone_after_s=0.3), 1.2, "vanished in mid-run"),
+    (Ailment(silent_after_s=0.2), 2.7, "fell silent in mid-run"),
     (Ailment(garbled=True), 0.5, "out of step"),
 ])
 def test_a_ppk2_that_fails_in_mid_run_is_an_error(ailment: Ailment, seconds: float, reason: str) -> None:

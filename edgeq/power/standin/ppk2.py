@@ -35,10 +35,10 @@ TICK_S, LARGEST = 0.003, 8192  # samples that are made in one go
 
 @dataclass(frozen=True)
 class Ailment:
-    """What ails it: it samples at `rate` (Hz), loses `lost` samples of every thousand, is gone after so long.
+    """What ails it: it samples at `rate` (Hz), and loses `lost` samples of every thousand.
 
-    Or it is gone when it hears its `gone_at_command`-th command. `garbled` loses one byte, so that all
-    samples are out of step.
+    It is gone, or silent, so long after it began to sample; or gone when it hears its `gone_at_command`-th
+    command. `garbled` loses one byte, so that all samples are out of step.
     """
 
     rate: float = 100_000.0
@@ -89,17 +89,22 @@ def metadata() -> bytes:
 
 def _serve(ours: int, load: Load, ailment: Ailment, ended: threading.Event) -> None:
     """Answer commands, and send samples, until `ended` or gone."""
-    opened, begun, sent = time.monotonic(), 0.0, 0
+    begun, sent = 0.0, 0
     said, commands = b"", itertools.count(1)
     with suppress(OSError), open(ours, "r+b", buffering=0):  # an error: the other side is gone
-        while not ended.is_set() and time.monotonic() - opened < ailment.gone_after_s:
+        while not ended.is_set() and _since(begun) < ailment.gone_after_s:
             said, heard = _exchanged(ours, said)
             for command in _commands(heard):
                 if next(commands) == ailment.gone_at_command:
                     return
                 said, begun, sent = _answered(command, said, begun, sent)
-            if begun and not said and time.monotonic() - opened < ailment.silent_after_s:
+            if begun and not said and _since(begun) < ailment.silent_after_s:
                 said, sent = _due(load, ailment, begun, sent)
+
+
+def _since(begun: float) -> float:
+    """Seconds since the sampling began; none where it has not."""
+    return time.monotonic() - begun if begun else 0.0
 
 
 def _exchanged(ours: int, said: bytes) -> tuple[bytes, bytes]:
