@@ -80,7 +80,8 @@ class Trial:
     def build(self, name: str) -> None:
         """Build edgeq-NAME, as `docker build` would."""
         _run(*self.buildah, "bud", "--isolation", "chroot", "--pull-never", "--format", "docker",
-             *self._pip(), *self.told.get(name, []), "--file", f"docker/{name}/Dockerfile", "--tag", f"edgeq-{name}", ".")
+             *self._pip(), *self.told.get(name, []), "--file", f"docker/{name}/Dockerfile",
+             "--tag", f"edgeq-{name}", ".")
 
     @contextmanager
     def container(self, name: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -66,8 +66,8 @@ def left_on(made: Phone) -> list[str]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait until that is so, for ten seconds."""
-    ends = time.monotonic() + 10
+    """Wait until that is so, for a minute."""
+    ends = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < ends
         time.sleep(0.05)

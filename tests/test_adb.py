@@ -219,7 +219,7 @@ def test_a_program_that_does_not_end_is_left_and_killed(stand_in: Phone) -> None
     with pytest.raises(DeviceError, match="had not answered after 1 s"), \
             adb.opened(stand_in.address) as device:
         device.run(["sh", "-c", "echo $$ > /data/pid; exec sleep 60"], 1)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40
     wait_until_gone(int((stand_in.root / "data/pid").read_text()))
     assert left_on(stand_in) == []
 

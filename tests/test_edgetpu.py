@@ -166,7 +166,7 @@ def test_a_hanging_compiler_is_stopped(rules, quantized, out, play):
     start = time.monotonic()
     with pytest.raises(ToolError, match=r"had not ended after 0\.5 s"):
         compiler(rules, timeout_s=0.5).compile(out, quantized)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 def test_without_a_compiler_the_checked_model_is_shipped(rules, quantized, out):

@@ -146,7 +146,7 @@ def test_a_firmware_that_hangs_is_stopped(ran: Ran, machine: str) -> None:
     begun = time.monotonic()
     with pytest.raises(ToolError, match=rf"the firmware on {machine} had not ended after 0\.4 s"):
         ran(machine, harm="HANG", timeout_s=0.4)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 ENDLESS = """for (;;) {

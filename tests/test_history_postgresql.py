@@ -6,7 +6,6 @@ import itertools
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,10 +137,8 @@ def test_a_lock_is_waited_for_and_then_told(url: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(server, "LIMITS", (server.LIMITS[0], {"lock": "200ms", "statement": "5s"}))
     with psycopg.connect(url) as another:
         another.execute("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
-        start = time.monotonic()
         with pytest.raises(ToolError, match="canceling statement due to lock timeout"):
             record(url, report(), run(2))
-        assert time.monotonic() - start < 5
     assert record(url, report(), run(2))
 
 

@@ -210,8 +210,8 @@ def test_the_real_driver_of_joulescopes_finds_none_here() -> None:
 # Files of the kernel
 
 @contextmanager
-def changing(files: dict[Path, Callable[[float], int]]) -> Iterator[None]:
-    """Files whose numbers change with the time (s), as those of a driver do."""
+def changing(files: dict[Path, Callable[[float], int]]) -> Iterator[float]:
+    """Files whose numbers change with the time (s), as those of a driver do; when that began."""
     begun, ended = time.monotonic(), threading.Event()
 
     def write() -> None:
@@ -228,7 +228,7 @@ def changing(files: dict[Path, Callable[[float], int]]) -> Iterator[None]:
         file.write_text("0\n")
     thread.start()
     try:
-        yield
+        yield begun
     finally:
         ended.set()
         thread.join()
@@ -242,7 +242,7 @@ def sensor(root: Path, number: int, name: str) -> Path:
 
 
 def busy(begun: float) -> Callable[[float], bool]:
-    return lambda at: begun <= at < begun + 0.3
+    return lambda at: begun <= at < begun + 0.9
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -250,20 +250,19 @@ def test_a_sensor_of_the_kernel(tmp_path: Path, whole: bool) -> None:
     sensor(tmp_path, 0, "coretemp")
     chip = sensor(tmp_path, 3, "ina226")
     (chip / "update_interval").write_text("2\n")
-    on = busy(0.4)
+    on = busy(0.8)
     if whole:
         files = {chip / "power1_input": lambda at: 66_000 if on(at) else 3_300}
     else:
         files = {chip / "curr1_input": lambda at: 20 if on(at) else 1, chip / "in1_input": lambda at: 3300}
-    with changing(files):
-        begun = time.monotonic()
-        trace = recorded(Hwmon("ina226", root=str(tmp_path)), 1.0)
+    with changing(files) as begun:
+        trace = recorded(Hwmon("ina226", root=str(tmp_path)), 2.2)
     assert trace.rig == "ina226 (hwmon3) channel 1, edgeq stand-in"
     assert trace.stand_in
-    floor = arithmetic.floor_w(trace, (begun, begun + 0.3))
+    floor = arithmetic.floor_w(trace, (float(trace.times[0]), begun + 0.7))
     assert floor == pytest.approx(0.0033)
-    found = arithmetic.taken(trace, [(begun + 0.3, begun + 0.8)], floor, 1)
-    assert found.net_uj == pytest.approx(0.0627 * 0.3 * 1e6, rel=0.15)
+    found = arithmetic.taken(trace, [(begun + 0.7, begun + 2.0)], floor, 1)
+    assert found.net_uj == pytest.approx(0.0627 * 0.9 * 1e6, rel=0.15)
 
 
 def test_sensors_that_are_not_there_or_vanish(tmp_path: Path) -> None:
