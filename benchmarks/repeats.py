@@ -1,4 +1,4 @@
-"""How well this machine repeats a latency: the median of 100 inferences, in one build after the other.
+"""How well this machine repeats a latency, in one build after the other.
 
 The limit is the floor that a comparison takes for a host that it knows nothing of (regressions/floors.py).
 """

@@ -94,9 +94,11 @@ def test_the_bundled_program_passes_on_its_own_inputs(program: Path, quantized: 
 
 
 def test_the_clock_says_where_the_time_goes(program: Path, quantized: Path) -> None:
-    value = ExecutorchClock(runs=5, warm_up=1).measure(program, quantized / "samples")["latency_ms"]
-    assert value.source == "measured"
+    clock = ExecutorchClock(runs=11, warm_up=1, seconds=0)
+    value = clock.measure(program, quantized / "samples")["latency_ms"]
+    assert (value.source, value.n, value.aggregation) == ("measured", 20, "median of 10 inputs' least")
     assert value.value
+    assert value.interval
     assert "by ETDump" in (value.basis or "")
     named = by_operator(program / "ship/model.pte", np.load(quantized / "samples/x.npy"))
     assert any("Convolution" in name for name in named)

@@ -1,7 +1,11 @@
-"""The interval of a quantile, by order statistics: against tables, and against what it promises."""
+"""The interval of a quantile, by order statistics: against tables, and against what it promises.
+
+What an input takes at least: whatever holds inferences up for a while, it is not in the figure.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -9,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeq.repeats import interval, median_of, ranks
+from edgeq import repeats as repeating
+from edgeq.repeats import each_least, interval, median_of, ranks, typical_of
 
 
 @pytest.mark.parametrize(("n", "found"), [
@@ -58,3 +63,28 @@ def test_it_holds_the_median_with_its_confidence_and_is_no_wider_than_that(n):
 
     assert held(low, high) >= Fraction(95, 100)
     assert held(low + 1, high - 1) < Fraction(95, 100)
+
+
+# What an input takes at least
+
+
+def test_inputs_take_turns_in_whole_rounds():
+    seen = []
+    assert each_least(lambda each: seen.append(each) or each * 2.0, [1, 2, 3], 7, 0) == ([2.0, 4.0, 6.0], 9)
+    assert seen == [1, 2, 3] * 3
+    assert each_least(lambda each: each, [1.0, 2.0], 0, 0) == ([math.inf] * 2, 0)
+
+
+def test_it_goes_on_until_it_has_had_its_seconds(monkeypatch):
+    now = iter((10.0, 10.3, 10.6, 11.0))
+    monkeypatch.setattr(repeating.time, "process_time", lambda: next(now))
+    assert each_least(lambda each: each, [1.0, 2.0], 2, 1.0) == ([1.0, 2.0], 2 * 3)
+
+
+def test_what_holds_inferences_up_for_a_while_is_not_in_the_figure():
+    alone, held_up = [40.0, 41.0, 42.0, 43.0, 44.0, 45.0], 1.36
+    spell = itertools.cycle([held_up] * 50 + [1.0] * 7)  # now and then a whole round has the core alone
+    least, called = each_least(lambda each: each * next(spell), alone, 6 * 57, 0)
+    value = typical_of("latency_ms", least, called)
+    assert (value.value, value.n, value.interval) == (42.5, 342, (40.0, 45.0))
+    assert (value.aggregation, value.source) == ("median of 6 inputs' least", "measured")

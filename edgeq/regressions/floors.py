@@ -27,7 +27,7 @@ LIKENESS = Floor(10**0.05 - 1, "0.5 dB of noise, as between the rungs of a ladde
 RIG = Floor(0.0015, "0.15 %: repeats of one board and program on one rig of MLPerf Tiny")
 PHONE = Floor(0.05, "5 %: phones repeat to 2 to 5 %")
 BOARD = Floor(0.02, "2 %: boards with an operating system, taken as the best of phones")
-HOST = Floor(0.9, "90 %: this machine beside other work (benchmarks/repeats.py); kept repeats tell better")
+HOST = Floor(0.25, "25 %: this machine, shared (benchmarks/repeats.py); kept repeats tell better")
 LIVE_ON = {"adb": PHONE, "ssh": BOARD, "edgetpu": BOARD, "serial": RIG}
 
 
