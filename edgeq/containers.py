@@ -11,7 +11,6 @@ import os
 import re
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -72,13 +71,10 @@ def run(within: Image | None, words: Sequence[str | Path], *, timeout_s: float, 
     """
     if within is None:
         return tool.run(words, timeout_s=timeout_s, cwd=cwd, name=name)
-    container = f"edgeq-{uuid.uuid4().hex}"
-    try:
+    container = f"edgeq-{uuid.uuid4().hex}"  # which would outlive its client, were that killed
+    with tool.undone([within.engine, "rm", "--force", container], patience_s=PATIENCE_S):
         finished = tool.run([*argv(within, cwd.resolve(), container, words[0]), *words[1:]],
                             timeout_s=timeout_s, cwd=cwd, name=f"{words[0]} in {within.name}")
-    except ToolError:
-        _remove(within.engine, container)
-        raise
     return _judged(finished, within, str(words[0]))
 
 
@@ -92,9 +88,10 @@ def argv(within: Image, folder: Path, container: str, program: str | Path) -> li
                         "name another store with --store DIR")
     owner = f"{os.getuid()}:{os.getgid()}"
     mapped = ["--userns=keep-id"] if within.engine.name == "podman" and os.getuid() else []
-    return [str(within.engine), "run", "--rm", "--pull=never", f"--name={container}", "--network=none",
-            "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges",
-            "--security-opt=label=disable", *mapped, f"--user={owner}", "--env=HOME=/tmp",
+    return [str(within.engine), "run", "--rm", "--pull=never", f"--name={container}", "--stop-timeout=0",
+            "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all",
+            "--security-opt=no-new-privileges", "--security-opt=label=disable", *mapped,
+            f"--user={owner}", "--env=HOME=/tmp",
             f"--mount=type=bind,src={folder},dst={WORK}", f"--workdir={WORK}",
             f"--entrypoint={program}", within.digest]
 
@@ -109,12 +106,6 @@ def _judged(finished: tool.Finished, within: Image, program: str) -> tool.Finish
     if status > ENDED_BY:
         raise ToolError(f"{program} in {within.name} {tool.died_of(status - ENDED_BY)}", said)
     return finished
-
-
-def _remove(engine: Path, name: str) -> None:
-    """What a killed client leaves behind is still at work."""
-    with suppress(ToolError):
-        tool.run([engine, "rm", "--force", name], timeout_s=PATIENCE_S, cwd=Path("/"))
 
 
 def _digest(asked: tool.Finished) -> str:

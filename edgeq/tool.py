@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from edgeq.artifact import digest_of, digest_of_file
-from edgeq.errors import ToolError
+from edgeq.errors import ConfigError, ToolError
 
 log = logging.getLogger(__name__)
 running: set[int] = set()  # the process groups of the programs at work
@@ -31,6 +32,7 @@ TAIL = 1500
 SETTLED_NS = 2_000_000_000
 KEPT = 16 << 20  # bytes of what a program prints
 LARGEST = 1 << 30  # bytes of a file that a program may write, and so of what it may print
+WAITS = "import os, sys; sys.stdin.read(); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,38 @@ def kept(argv: Sequence[str | Path], *, cwd: Path, patience_s: float, name: str 
             log.info("%s", _so_far(file))
 
 
+@contextmanager
+def undone(argv: Sequence[str | Path], *, patience_s: float) -> Iterator[None]:
+    """Run `argv`, for at most `patience_s` seconds, where the block fails or this process ends in it.
+
+    That may be killed: what waits for its end is a process of its own, at a pipe that the kernel closes.
+    """
+    words = [sys.executable, "-IS", "-c", WAITS, *map(str, argv)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=patience_s)
+        raise
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def cache() -> Path:
     """Where what is compiled, installed or found out once lies: edgeq's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeq"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "edgeq"
+
+
+def home() -> Path:
+    """The user's own folder; ConfigError where nothing says which that is."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigError("the user has no home folder: neither HOME nor the system names one",
+                          "set HOME to a folder that can be written") from error
 
 
 def digest(program: Path) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +48,7 @@ static int written(const char *path) {
 }
 int main(int count, char **words) {
     if (count > 1 && !strcmp(words[1], "crash")) { volatile int none = 0; return 7 / none; }
-    if (count > 1 && !strcmp(words[1], "wait")) sleep(600);
+    if (count > 1 && !strcmp(words[1], "wait")) { written("at work"); sleep(600); }
     char folder[256], line[256];
     printf("folder %s\n", getcwd(folder, sizeof folder));
     printf("user %d\n", getuid());
@@ -335,3 +337,26 @@ def test_a_crash_a_hang_and_a_missing_program_are_told_apart(real, tmp_path, mon
     assert not left.output.strip()
     with pytest.raises(ToolError, match="nor the image edgeq-tests:2"):
         image("edgeq-tests:2", "within")
+
+
+@needs_podman
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_container_outlives_the_process_that_started_it(real, tmp_path, number):
+    code = ("from pathlib import Path; from edgeq import containers\n"
+            "within = containers.image('edgeq-tests:1', 'within')\n"
+            "containers.run(within, ['within', 'wait'], timeout_s=600, cwd=Path())")
+    started = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.DEVNULL,
+                               env=os.environ | real | {"PYTHONPATH": str(ROOT)})
+    see((tmp_path / "at work").exists)
+    started.send_signal(number)
+    assert started.wait(60) == -number
+    see(lambda: not subprocess.run(["podman", "ps", "--all", "--quiet"], env=os.environ | real, check=True,
+                                   capture_output=True).stdout)
+
+
+def see(event) -> None:
+    """Wait for `event`, at most a minute."""
+    end = time.monotonic() + 60
+    while not event():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -11,7 +11,7 @@ import pytest
 from makers import wait_until_gone
 
 from edgeq import tool
-from edgeq.errors import ToolError
+from edgeq.errors import ConfigError, ToolError
 
 Script = Callable[..., Path]
 
@@ -185,3 +185,14 @@ def test_a_kept_program_that_has_ended_says_so(script: Script, tmp_path: Path) -
         while running.status() is None:
             assert running.said() in ("", "over\n")
         assert (running.status(), running.said()) == (3, "over\n")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(ConfigError, match="the user has no home folder") as told:
+        tool.cache()
+    assert "set HOME" in told.value.hint

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from edgeq.errors import EdgeqError
+from edgeq import tool
+from edgeq.errors import ConfigError, EdgeqError
 from edgeq.history.address import NOWHERE, address, default
 
 WIDE = 160  # columns, where the output goes into a file or a CI log
@@ -20,6 +22,16 @@ COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 class Terminal(Console):
     """A console that no text commands, and whose reader may go away before the end."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print; ConfigError where results cannot be written. What cannot be said of an error is not said."""
+        try:
+            super().print(*objects, **how)
+        except OSError as error:
+            self.on_broken_pipe()
+            if not self.stderr:
+                raise ConfigError(f"standard output cannot be written: {error.strerror}",
+                                  "free some space where it goes, or send it elsewhere") from error
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """What is printed of `renderable`: in its text, whoever wrote that, nothing that a terminal obeys."""
@@ -43,7 +55,7 @@ PIPELINE = click.argument("pipeline", type=FILE, default=Path("pipeline.yaml"))
 TARGETS = click.option("--target", "targets", multiple=True, help="Only this target (repeatable).")
 MODELS = click.option("--model", "models", multiple=True, help="Only this model (repeatable).")
 STORE = click.option("--store", type=FILE, envvar="EDGEQ_STORE", show_envvar=True,
-                     default=lambda: Path.home() / ".cache/edgeq", show_default="~/.cache/edgeq",
+                     default=lambda: tool.home() / ".cache/edgeq", show_default="~/.cache/edgeq",
                      help="Where artifacts are kept.")
 
 

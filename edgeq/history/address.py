@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeq import tool
 from edgeq.errors import ConfigError
 
 VARIABLE = "EDGEQ_HISTORY"
@@ -33,7 +34,10 @@ class Address:
 
 
 def address(text: str) -> Address:
-    """The database that `text` names: a path, or a URL; ConfigError for a kind that is not known."""
+    """The database that `text` names: a path, or a URL; ConfigError for `none` and an unknown kind."""
+    if text == NOWHERE:
+        raise ConfigError("no history is kept: --history, or $EDGEQ_HISTORY, says none",
+                          "name a file, or PostgreSQL's URL")
     if postgresql := POSTGRESQL.fullmatch(text):
         if postgresql[1].partition("?")[0].count("@") > 1:  # part of a password would pass for the host
             raise ConfigError("the history's URL has more than one @",
@@ -48,8 +52,22 @@ def address(text: str) -> Address:
 
 def default() -> str:
     """Where history goes that nobody says otherwise of: $EDGEQ_HISTORY, else a file of the user's own."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    return os.environ.get(VARIABLE) or str(Path(data) / "edgeq/history.sqlite")
+    return os.environ.get(VARIABLE) or _own()
+
+
+def is_unmade(place: Address) -> bool:
+    """Whether nothing was recorded yet in the user's own file; ConfigError where any other is not there."""
+    if place.file is None or place.file.exists():
+        return False
+    if place != address(_own()):
+        raise ConfigError(f"the history {place} does not exist",
+                          "correct --history, or $EDGEQ_HISTORY; a build that is given it makes it")
+    return True
+
+
+def _own() -> str:
+    data = os.environ.get("XDG_DATA_HOME") or tool.home() / ".local/share"
+    return str(Path(data) / "edgeq/history.sqlite")
 
 
 def _in_file(path: str, text: str) -> Address:
