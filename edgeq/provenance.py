@@ -92,10 +92,11 @@ def _details(version: str, best: Climbed, store: Store) -> dict[str, Any]:
 
 
 def _tool(name: str, version: str) -> dict[str, Any]:
-    """A package by its version, an outside program by its digest."""
-    if version.startswith(SHA256):
-        return {"name": name, "digest": {"sha256": version.removeprefix(SHA256)}}
-    return {"name": name, "uri": purl(name, version)}
+    """A package by its version; an outside program, or the image that has it, by its digest."""
+    image, marked, digest = version.rpartition(SHA256)
+    if not marked:
+        return {"name": name, "uri": purl(name, version)}
+    return {"name": f"{name} in {image.removesuffix('@')}" if image else name, "digest": {"sha256": digest}}
 
 
 def _subject(file: Mapping[str, Any]) -> dict[str, Any]:

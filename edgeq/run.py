@@ -76,7 +76,7 @@ def read(path: Path) -> Run:
         if content.pop("schema") != SCHEMA:
             raise ConfigError(f"{path} is of another schema than {SCHEMA}", "build again with this edgeq")
         return msgspec.convert(content, Run)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no record of a run: {error}", "build again") from error
 
 

@@ -1,15 +1,18 @@
 """What a build is made of: sbom.cdx.json, a CycloneDX 1.6 bill of materials.
 
-Packages, programs, models, data, and every delivered file, each by version or digest. The one rule: no time
-and no chance is in it; its serial number follows from what it says. As manifest.json it is plain JSON, made
-without the library of CycloneDX, which takes 0.3 s to import: `edgeq verify` and the tests judge it by that
-library's schema (https://cyclonedx.org/docs/1.6/json/).
+Packages with their licences, programs, models, data, and every delivered file, each by version or digest. The
+one rule: no time and no chance is in it; its serial number follows from what it says. As manifest.json it is
+plain JSON, made without the library of CycloneDX, which takes 0.3 s to import: `edgeq verify` and the tests
+judge it by that library's schema (https://cyclonedx.org/docs/1.6/json/).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import json
+import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +23,11 @@ from edgeq.report import Report, Result
 
 NAME, VERSION = "sbom.cdx.json", "1.6"
 BUILD = "build"
+# Of one line: some packages put the whole text of their licence there.
+FIELD = re.compile(r"^(Version|License-Expression|License|Classifier: License)"
+                   r"(?: :: OSI Approved ::| ::|:) *(.+)$(?!\n[ \t])", re.MULTILINE)
+NONE = ("UNKNOWN", "OSI Approved")
+DECLARED = {"acknowledgement": "declared"}  # by its authors; nobody looked into its files
 Files = Sequence[Mapping[str, Any]]
 
 
@@ -75,6 +83,24 @@ def see_valid(bill: Any) -> None:
         raise ValueError(f"it is CycloneDX {bill['specVersion']}, and not {VERSION}")
 
 
+def licences(metadata: str, version: str) -> list[dict[str, Any]]:
+    """What the `metadata` of a Python package says of its licences; nothing where it is of another version.
+
+    Its SPDX expression, else the names of its classifiers, else what it calls it by itself
+    (https://packaging.python.org/en/latest/specifications/core-metadata/).
+    """
+    told: dict[str, list[str]] = {}
+    for field, said in FIELD.findall(metadata.partition("\n\n")[0]):
+        if said not in NONE:
+            told.setdefault(field, []).append(said)
+    if version not in told.get("Version", ()):
+        return []
+    if expressions := told.get("License-Expression"):
+        return [{"expression": expressions[0], **DECLARED}]
+    names = told.get("Classifier: License") or told.get("License", [])
+    return [{"license": {"name": name, **DECLARED}} for name in names]
+
+
 def files_in(bill: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of every delivered file by its path, as the `bill` has it."""
     found = [each for component in bill["components"]
@@ -92,12 +118,23 @@ def _ref(result: Result) -> str:
 
 
 def _tool(name: str, version: str) -> dict[str, Any]:
-    """A Python package, or an outside program by its digest."""
-    if version.startswith(SHA256):
-        digest = version.removeprefix(SHA256)
-        return {"type": "application", "bom-ref": f"program:{name}", "name": name, "hashes": _hashes(digest)}
+    """A Python package; an outside program, or the image that has it, by its digest."""
+    image, marked, digest = version.rpartition(SHA256)
+    if marked:
+        kind, called = ("container", image.removesuffix("@")) if image else ("application", name)
+        return {"type": kind, "bom-ref": f"program:{name}", "name": called, "hashes": _hashes(digest)}
+    known = _licences(name, version)
     return {"type": "library", "bom-ref": purl(name, version), "name": name, "version": version,
-            "purl": purl(name, version)}
+            **({"licenses": known} if known else {}), "purl": purl(name, version)}
+
+
+@functools.cache
+def _licences(package: str, version: str) -> list[dict[str, Any]]:
+    """The same of a package that is installed; nothing where it is not."""
+    try:
+        return licences(importlib.metadata.distribution(package).read_text("METADATA") or "", version)
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def _inputs(result: Result, whole: Collection[str]) -> Iterator[dict[str, Any]]:

@@ -104,6 +104,7 @@ def verify(folder: Path) -> Verified:
     for job in report.results:
         _see_manifest(check, job)
     _see_bill(check, report)
+    _see_run(check)
     others = tuple(_others(check))
     for path, link in _left(folder):
         if link:
@@ -243,6 +244,18 @@ def _see_bill(check: _Check, report: Reported) -> None:
     wanted = {file.path for job in report.results for file in job.artifacts} | {REPORT, JUNIT}
     for path in sorted(wanted ^ listed.keys()):
         check.tell(path, "disagrees", f"{sbom.NAME} and {REPORT} do not both have it")
+
+
+def _see_run(check: _Check) -> None:
+    """See that run.json is there, and tells of a run."""
+    place = check.folder / run.NAME
+    if not _is_plain(place):
+        check.tell(run.NAME, "missing", "every build has one")
+        return
+    try:
+        run.read(place)
+    except ConfigError as error:
+        check.tell(run.NAME, "invalid", error.message)
 
 
 def _others(check: _Check) -> Iterator[str]:

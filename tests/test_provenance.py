@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 import re
 from dataclasses import dataclass, replace
@@ -59,7 +60,8 @@ def report(shop: Store, source: Path, *, model: str = "fashion", limit: float = 
     made = {"source": shop.take(Origin(source)), "program": shop.make(Maker().compile)}
     made["evaluation"] = shop.make(Maker("data").compile)
     data = {name: made[name].digest for name in ("source", "evaluation")}
-    tools = {"numpy": "2.4", "Keras_Thing": "1", "edgetpu_compiler": f"sha256:{COMPILER}"}
+    tools = {"numpy": "2.4", "Keras_Thing": "1", "edgetpu_compiler": f"sha256:{COMPILER}",
+             "vela": f"arm/vela:5@sha256:{COMPILER}"}
     state: Any = "passed" if limit >= 5 else "failed"
     rung = Climbed("static-int8", {"granularity": "per_tensor"}, state, "", found, (gate.judge(found),), made)
     result = Result(model, "host", "evaluation.npz", (rung,), identity=Identity(data=data, tools=tools))
@@ -115,6 +117,7 @@ def test_inputs_are_dependencies_a_file_by_its_sha256_and_a_folder_by_a_digest_o
     assert dependencies["numpy"] == {"name": "numpy", "uri": "pkg:pypi/numpy@2.4"}
     assert dependencies["Keras_Thing"]["uri"] == "pkg:pypi/keras-thing@1"
     assert dependencies["edgetpu_compiler"]["digest"] == {"sha256": COMPILER}
+    assert dependencies["vela in arm/vela:5"]["digest"] == {"sha256": COMPILER}
     assert "program" not in dependencies
 
 
@@ -171,9 +174,42 @@ def test_the_sbom_is_valid_by_cyclonedxs_own_schema(out):
     sbom.see_valid(bill(out))
 
 
+@pytest.mark.parametrize(("said", "known"), [
+    ("License-Expression: MIT AND (0BSD OR Zlib)\nClassifier: License :: OSI Approved :: MIT License",
+     [{"expression": "MIT AND (0BSD OR Zlib)"}]),
+    (("License: BSD\nClassifier: License :: OSI Approved\n"
+      "Classifier: License :: OSI Approved :: BSD License\nClassifier: License :: Other/Proprietary License"),
+     [{"license": {"name": "BSD License"}}, {"license": {"name": "Other/Proprietary License"}}]),
+    ("License: Apache License 2.0", [{"license": {"name": "Apache License 2.0"}}]),
+    ("License: Copyright (c) 2026\n        All rights reserved", []),
+    ("License: UNKNOWN", []), ("Summary: License: MIT", []), ("\nLicense: MIT", [])])
+def test_licences_are_those_that_a_package_declares(out, said, known):
+    found = sbom.licences(f"Metadata-Version: 2.4\nName: a\nVersion: 1.0\n{said}\n\nLicense: text", "1.0")
+    assert [{kind: {"name": told["name"]} if isinstance(told, dict) else told
+             for kind, told in each.items() if kind != "acknowledgement"} for each in found] == known
+    assert not sbom.licences(f"Version: 1.1\n{said}", "1.0")
+    changed = bill(out)
+    changed["components"][0]["licenses"] = found
+    sbom.see_valid(changed)
+
+
+def test_an_installed_package_has_its_licences_in_the_bill(out, shop, source):
+    made = report(shop, source)
+    version = importlib.metadata.version("numpy")
+    deliver(replace(made, tools=dict(made.tools) | {"numpy": version}), shop, out)
+    sbom.see_valid(bill(out))
+    found = {each["name"]: each.get("licenses") for each in bill(out)["components"]}
+    [licence] = found["numpy"]
+    assert licence["acknowledgement"] == "declared"
+    assert "BSD-3-Clause" in licence["expression"]
+    assert found["Keras_Thing"] is None  # which is not installed
+
+
 def test_packages_have_purls_and_programs_digests(out):
     found = {each["name"]: each for each in bill(out)["components"]}
     assert found["numpy"]["purl"] == "pkg:pypi/numpy@2.4"
+    assert found["arm/vela:5"]["type"] == "container"
+    assert found["arm/vela:5"]["hashes"] == found["edgetpu_compiler"]["hashes"]
     assert found["edgetpu_compiler"]["hashes"] == [{"alg": "SHA-256", "content": COMPILER}]
     assert bill(out)["metadata"]["tools"]["components"][0] == {
         "type": "application", "name": "edgeq", "version": "0.1.0"}

@@ -130,6 +130,20 @@ def test_an_sbom_that_is_gone_is_told(build):
     assert ("missing", "sbom.cdx.json") in found(build)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": "edgeq-run/1"}', "[" * 100_000,
+                                  '{"schema": "edgeq-run/9"}'])
+def test_a_record_of_the_run_that_is_none_is_told(build, text):
+    (build / "run.json").write_text(text, encoding="utf-8")
+    assert found(build) == {("invalid", "run.json")}
+
+
+def test_a_record_of_the_run_that_is_gone_is_told_and_one_of_another_time_is_sound(build):
+    rewrite(build / "run.json", lambda run: run.update(started="2027-01-01T00:00:00Z"))
+    assert found(build) == set()
+    (build / "run.json").unlink()
+    assert found(build) == {("missing", "run.json")}
+
+
 def test_an_sbom_that_lacks_a_file_is_told(build):
     rewrite(build / "sbom.cdx.json", lambda bill: job_in(bill)["components"].pop(0))
     assert ("disagrees", MODEL) in found(build)
