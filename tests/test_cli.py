@@ -84,6 +84,30 @@ def test_a_reader_that_goes_away_changes_no_exit_code(run: Run, project: Path) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("words", ["schema", "build --target host --github"])
+def test_results_that_find_a_full_disk_are_told_and_the_build_keeps_its_files(
+    project: Path, shared_store: Path, words: str,
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "edgeq.cli", *words.split()], stdout=full, cwd=project,
+                              env=os.environ | {"EDGEQ_STORE": str(shared_store)}, stderr=subprocess.PIPE,
+                              text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-2:] == [
+        "error: standard output cannot be written: No space left on device",
+        "  free some space where it goes, or send it elsewhere"]
+    if words != "schema":
+        assert json.loads((project / "build/report.json").read_text())["passed"]
+        assert "<html" in (project / "build/report.html").read_text()
+
+
+def test_complaints_that_nobody_can_read_change_no_exit_code(project: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "edgeq.cli", "verify", "none"], stderr=full, cwd=project,
+                              stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_names_are_printed_as_they_are_and_command_no_terminal(run: Run) -> None:
     done = run("verify", "[bold]:smile:\x1b[31mred")
     assert done.returncode == 2

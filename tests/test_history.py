@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from edgeq.history.address import address, default
 from edgeq.history.changes import cells, steps
 from edgeq.history.keeping import keep
 from edgeq.history.reading import Question, points
-from edgeq.history.recording import forget, record
+from edgeq.history.recording import forget, record, shrink
 from tests.histories import COUNT, IDENTITY, SCORE, report, run
 
 HOSTILE = "'; DROP TABLE runs; --\0\x1b[2J</script>\udc80😀" + "x" * 3000
@@ -186,10 +187,30 @@ def test_old_runs_are_forgotten_with_all_of_theirs(file: str) -> None:
     for number in range(4):
         record(file, report(), run(number))
     record(file, report(), run(0, project="another") | {"id": "kept"})
-    assert forget(file, "demo", run(2)["started"]) == 2
+    record(file, report(identity={"runner": {"name": "theirs alone"}}), run(0) | {"id": "bench"})
+    assert forget(file, "demo", run(2)["started"]) == 3
+    assert rows(file, "SELECT runner FROM benches") == [("qemu-cortex-m",)]
     assert rows(file, "SELECT id FROM runs ORDER BY id") == [("kept",), ("run-0002",), ("run-0003",)]
     for table in ("tools", "jobs", "rungs", "metrics", "artifacts", "reports"):
         assert rows(file, f"SELECT count(DISTINCT run) FROM {table}") == [(3,)], table
+
+
+def test_a_file_from_which_much_is_forgotten_shrinks(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = report()
+    content["results"] *= 300
+    assert record(file, report(), run(9))
+    least = Path(file).stat().st_size
+    assert record(file, content, run(1))
+    assert forget(file, "demo", run(2)["started"]) == 1
+    monkeypatch.setattr(sqlite, "PATIENCE_S", 0.3)
+    with closing(sqlite3.connect(file, isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ToolError, match="is locked: another program"):
+            shrink(file)
+    assert Path(file).stat().st_size > least + 50_000
+    shrink(file)
+    assert Path(file).stat().st_size <= least
+    assert len(points(file, Question("demo"))) == 1
 
 
 def test_hostile_names_are_kept_as_data(file: str) -> None:
@@ -359,7 +380,7 @@ def test_a_locked_database_is_waited_for_and_then_told(file: str, monkeypatch: p
         start = time.monotonic()
         with pytest.raises(ToolError, match="is locked"):
             record(file, report(), run(2))
-        assert 0.2 < time.monotonic() - start < 3
+        assert time.monotonic() - start > 0.2
         assert len(points(file, Question("demo"))) == 1  # reading waits for nobody
     assert record(file, report(), run(2))
 
@@ -425,11 +446,28 @@ def test_what_is_no_place_for_a_history_is_refused(text: str) -> None:
     assert "secret" not in f"{caught.value.message}{caught.value.hint}"
 
 
-def test_no_history_is_no_error(file: str) -> None:
+def test_no_history_is_no_error_where_no_file_was_named(
+        file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert keep("none", report(), run(1)).fault is None
-    assert points(file, Question("demo")) == []
-    assert reading.trends(file, "demo") == []
-    assert not Path(file).parent.exists()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("EDGEQ_HISTORY")
+    assert points(default(), Question("demo")) == []
+    assert reading.trends(default(), "demo") == []
+    assert forget(default(), "demo", "2100") == 0
+    shrink(default())
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("ask", [
+    lambda url: points(url, Question("demo")), lambda url: reading.report(url, "run-0001"),
+    lambda url: reading.runs_at(url, "demo", "0"), lambda url: forget(url, "demo", "2100"), shrink])
+@pytest.mark.parametrize("url", ["{}", "sqlite:///{}"])
+def test_a_file_that_was_named_and_is_not_there_is_told(
+        tmp_path: Path, url: str, ask: Callable[[str], object]) -> None:
+    file = tmp_path / "folder/none.sqlite"
+    with pytest.raises(ConfigError, match=re.escape(f"the history {file} does not exist")):
+        ask(url.format(file))
+    assert not file.parent.exists()
 
 
 def test_every_fault_has_an_exit_code(file: str) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
-
 from edgeq import console, github
 from edgeq.building import Order, Planned
 from edgeq.cli.terminal import err, say
@@ -38,7 +36,7 @@ def heard_by_github(asked: bool) -> Iterator[None]:
         if asked:
             _summarize(github.summary_of(error))
             for line in github.mistakes(error):
-                click.echo(line)
+                say(line)
         raise
 
 
@@ -46,7 +44,7 @@ def tell_github(report: Report, pipeline: Path) -> None:
     """Write the step summary of `report`, and print its annotations."""
     _summarize(github.summary(report))
     for line in github.commands(report, pipeline):
-        click.echo(line)
+        say(line)
 
 
 def _summarize(text: str) -> None:

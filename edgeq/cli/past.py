@@ -13,9 +13,8 @@ from rich.cells import cell_len, set_cell_size
 
 from edgeq import run
 from edgeq.cli.terminal import FILE, HISTORY, err, say
-from edgeq.errors import ConfigError
 from edgeq.history import changes, reading, recording
-from edgeq.history.address import NOWHERE, address
+from edgeq.history.address import address
 from edgeq.regressions.taken import document_at
 
 COLUMNS = ("run (UTC)", "commit", "branch", "recipe", "figure", "verdict", "change since the run before")
@@ -37,9 +36,6 @@ COLUMNS = ("run (UTC)", "commit", "branch", "recipe", "figure", "verdict", "chan
               help="Forget the project's runs that are older, and show nothing.")
 def history(history: str, add: Path | None, keep: int | None, as_json: bool, **asked: Any) -> None:
     """Show how figures went from build to build, the newest first."""
-    if history == NOWHERE:
-        raise ConfigError("no history is kept: --history, or $EDGEQ_HISTORY, says none",
-                          "name a file, or PostgreSQL's URL")
     question = reading.Question(**{**asked, "project": asked["project"] or run.project_of(Path())})
     if add:
         new = recording.record(history, *_build(add))
@@ -47,6 +43,7 @@ def history(history: str, add: Path | None, keep: int | None, as_json: bool, **a
     elif keep is not None:
         before = (datetime.now(UTC) - timedelta(days=keep)).strftime("%Y-%m-%dT%H:%M:%SZ")
         say(f"{recording.forget(history, question.project, before)} runs of {question.project} forgotten")
+        recording.shrink(history)
     else:
         _show(history, question, as_json)
 

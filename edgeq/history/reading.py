@@ -15,7 +15,7 @@ from typing import Any
 
 from edgeq.errors import ConfigError, ToolError
 from edgeq.history import rows
-from edgeq.history.address import Address, address
+from edgeq.history.address import address, is_unmade
 from edgeq.history.connection import connected
 
 COSTS = ("accuracy", "instructions", "cycles", "latency_ms", "energy_uj", "flash_bytes", "ram_bytes",
@@ -52,7 +52,7 @@ def points(url: str, question: Question) -> list[Point]:
     """The figures that `question` asks for, of the best rungs, from the oldest to the newest run.
 
     Keys are those of POINT, with `interval` in place of `low` and `high`. Nothing where there is no history
-    yet; errors as those of `record`.
+    yet, unless a file was named that is not there: that is a ConfigError. Others as those of `record`.
     """
     statement, values = _statement(question, POINT.values())
     return [_point(row) for row in _rows(url, statement, values)]
@@ -154,14 +154,10 @@ def _within(column: str, names: Sequence[str], values: dict[str, Any]) -> str:
 def _rows(url: str, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """What the statement gives; nothing where no history has been made yet."""
     place = address(url)
-    if _absent(place):
+    if is_unmade(place):
         return []
     with connected(place, writing=False) as connection:
         return connection.rows(statement, values)
-
-
-def _absent(place: Address) -> bool:
-    return place.file is not None and not place.file.exists()
 
 
 def _point(row: Sequence[Any]) -> Point:

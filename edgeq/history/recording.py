@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgeq.history.address import address
+from edgeq.history import sqlite
+from edgeq.history.address import address, is_unmade
 from edgeq.history.connection import connected, insert
 from edgeq.history.rows import project as project_name
 from edgeq.history.rows import rows
 
 ONCE = {"runs": "ON CONFLICT (id) DO NOTHING RETURNING number", "benches": "ON CONFLICT (digest) DO NOTHING"}
+UNUSED = "DELETE FROM benches WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE bench = digest)"
 BELOW = ("tools", "jobs", "artifacts", "rungs", "metrics", "reports")  # a row after those that it belongs to
 
 
@@ -33,8 +35,23 @@ def record(url: str, content: Mapping[str, Any], run: Mapping[str, Any]) -> bool
 
 
 def forget(url: str, project: str, before: str) -> int:
-    """Remove the runs of `project` that started `before` (ISO 8601, UTC); how many. Errors as of `record`."""
-    with connected(address(url), writing=True) as connection:
-        return len(connection.rows(
+    """Remove the runs of `project` that started `before` (ISO 8601, UTC), with all that is theirs alone.
+
+    How many. Errors as of `record`, with nothing removed; ConfigError for a named file that is not there.
+    """
+    place = address(url)
+    if is_unmade(place):
+        return 0
+    with connected(place, writing=True) as connection:
+        gone = connection.rows(
             "DELETE FROM runs WHERE project = :project AND started < :before RETURNING id",
-            {"project": project_name(project), "before": before}))
+            {"project": project_name(project), "before": before})
+        connection.fill(UNUSED, [{}])
+    return len(gone)
+
+
+def shrink(url: str) -> None:
+    """Give back the space of what was removed from a file; a server does so itself. Errors as of `record`."""
+    place = address(url)
+    if place.file and not is_unmade(place):
+        sqlite.shrink(place)

@@ -25,7 +25,7 @@ SETTINGS = ("PRAGMA foreign_keys = ON", "PRAGMA synchronous = NORMAL")
 ANOTHER = "name another with --history or $EDGEQ_HISTORY"
 FAULTS: Mapping[str, tuple[str, str]] = {
     "SQLITE_BUSY": (f"is locked: another program has been writing for {PATIENCE_S:g} s",
-                    "end that one, or record the build afterwards: edgeq history --add build"),
+                    "end that one, and try again; a build is added afterwards: edgeq history --add build"),
     "SQLITE_NOTADB": ("is no SQLite database", ANOTHER),
     "SQLITE_CORRUPT": ("is damaged", "move it away: the next build makes a new one"),
     "SQLITE_FULL": ("cannot grow: the disk is full", f"free some space there, or {ANOTHER}"),
@@ -76,6 +76,12 @@ def upgrade(place: Address) -> None:
                 migrate(connection)
         except DBAPIError as error:
             raise error.orig or error from error
+
+
+def shrink(place: Address) -> None:
+    """Make the file as small as what is in it; ToolError for all that fails, and the file stays as it is."""
+    with _told(place), closing(_driver(place, "rw")) as driver:
+        driver.execute("VACUUM")
 
 
 def _driver(place: Address, mode: str) -> sqlite3.Connection:
