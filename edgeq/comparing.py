@@ -90,9 +90,7 @@ def compared(old: Side, new: Side, question: Question) -> Comparison:
     if not rows:
         raise ConfigError(f"{old.name} has no figure of what is asked for: nothing would be compared",
                           f"it has: {_named(old.jobs)}")
-    alone = tuple(f"{'/'.join(job)}: only in {new.name}, so nothing is held against it"
-                  for job in jobs if job not in old.jobs)
-    return Comparison(old, new, rows, alone)
+    return Comparison(old, new, rows, tuple(line for job in jobs for line in _alone(job, old, new, question)))
 
 
 def repeats(sides: Sequence[Side], question: Question) -> dict[Job, Taken]:
@@ -139,9 +137,47 @@ def _metrics(there: Taken, here: Taken, question: Question) -> list[str]:
             if trait_of(metric) is None:
                 raise ConfigError(f"{metric!r} is no metric that could become worse"
                                   f"{meant(metric, filter(trait_of, both))}", "name another with --metric")
-        return [*question.metrics]
-    return [metric for metric, value in there.metrics.items()
+        return [metric for metric in question.metrics if metric in _either(there, here)]
+    return _figures(there)
+
+
+def _figures(side: Taken) -> list[str]:
+    """The metrics that `side` has a figure of, and that could become worse."""
+    return [metric for metric, value in side.metrics.items()
             if trait_of(metric) is not None and value.value is not None]
+
+
+def _alone(job: Job, old: Side, new: Side, question: Question) -> Iterator[str]:
+    """What of a job is not compared because the older side has nothing of it, a line each."""
+    name, there, here = "/".join(job), old.jobs.get(job), new.jobs.get(job)
+    if there is None:
+        yield f"{name}: only in {new.name}, so nothing is held against it"
+    elif here and not (there.error or here.error):
+        yield from (f"{name}: {line}" for line in _lacking(there, here, new.name, question))
+
+
+def _lacking(there: Taken, here: Taken, new: str, question: Question) -> Iterator[str]:
+    """The metrics that one of both sides, or neither, has a figure of, where that is no row."""
+    absent = [metric for metric in question.metrics if metric not in _either(there, here)]
+    if absent or not _either(there, here):
+        yield f"neither side has a figure{' of ' if absent else ''}{', '.join(absent)}"
+    if not question.metrics:
+        for reason, metrics in _added(there, here).items():
+            yield f"{', '.join(metrics)}: only in {new}, so nothing is held against it{reason}"
+
+
+def _either(there: Taken, here: Taken) -> list[str]:
+    """The metrics that one of both sides has a figure of, at least."""
+    return [*dict.fromkeys([*_figures(there), *_figures(here)])]
+
+
+def _added(there: Taken, here: Taken) -> Mapping[str, list[str]]:
+    """The metrics that only `here` has a figure of, by why there is none there."""
+    added: dict[str, list[str]] = {}
+    for metric in sorted({*_figures(here)} - {*_figures(there)}):
+        found = there.metrics.get(metric)
+        added.setdefault(f": there, {found.reason}" if found and found.reason else "", []).append(metric)
+    return added
 
 
 def _see_same(job: Job, first: Side, other: Side) -> None:
@@ -149,7 +185,7 @@ def _see_same(job: Job, first: Side, other: Side) -> None:
     name = "/".join(job)
     if job not in other.jobs:
         raise ConfigError(f"{other.name} has no {name}, and {first.name} has", "name runs of the same build")
-    for metric in _metrics(first.jobs[job], other.jobs[job], Question()):
+    for metric in _either(first.jobs[job], other.jobs[job]):
         if why := _otherwise(change(metric, first.jobs[job], other.jobs[job])):
             raise ConfigError(f"{first.name} and {other.name} are no repeats: {name}: {metric}: {why}",
                               "name runs of the same build on the same bench")

@@ -24,10 +24,11 @@ STYLES = {"passed": "green", "failed": "red", "refused": "yellow", "error": "bol
           "skipped": "dim"}
 WHY = {"inconclusive": ", inconclusive: ", "incomparable": ", not comparable: ", "invalid": ": ",
        "unavailable": ": "}
-COSTS = ("model_bytes", "flash_bytes", "arena_bytes", "ram_bytes", "instructions", "latency_ms")
+COSTS = ("model_bytes", "flash_bytes", "arena_bytes", "ram_bytes", "instructions", "latency_ms", "energy_uj")
 SHORT = {"accuracy": "accuracy", "accuracy_drop": "drop", "agreement": "agree", "sqnr_db": "sqnr",
          "model_bytes": "model", "arena_bytes": "arena", "ram_bytes": "ram",
-         "flash_bytes": "flash", "instructions": "instructions", "latency_ms": "latency"}
+         "flash_bytes": "flash", "instructions": "instructions", "latency_ms": "latency",
+         "energy_uj": "energy"}
 
 
 def verdicts(report: Report) -> Table:
@@ -188,13 +189,13 @@ def _rung(rung: Climbed) -> Text:
 
 
 def _scores(metrics: Measurement) -> Iterator[str]:
-    """Accuracy with its drop and n, or agreement where there are no labels, and the size."""
+    """Accuracy with its drop, or agreement where there are no labels; the costs; the n of the scores."""
     scores = ("accuracy", "accuracy_drop") if "accuracy" in metrics else ("agreement", "sqnr_db")
     for metric in (*scores, *COSTS):
         found = metrics.get(metric)
         if found and found.value is not None:
             yield f"{SHORT[metric]} {_figure(found)}{_ends(metric, found)}"
-    if counts := {found.n for found in metrics.values() if found.n}:
+    if counts := {found.n for metric in scores if (found := metrics.get(metric)) and found.n}:
         yield f"n {max(counts)}"
 
 

@@ -18,6 +18,7 @@ from edgeq.regressions.taken import Job, Taken
 
 Reason = Literal["failed", "inconclusive", "incomparable", "invalid", "unavailable"]
 MIN_SAMPLES = 30  # what a group must have to be judged, where a gate does not say
+WHOLE = 1e4  # from where on no digits behind the point are shown
 UNKNOWN: Mapping[str, Any] = {}
 
 
@@ -211,7 +212,8 @@ def shown(value: float | None, unit: str) -> str:
         return f"{value / 1024:.1f} KiB" if abs(value) >= 1024 else f"{value:.0f} B"
     if unit == "count":
         return f"{value:,.0f}"
-    return f"{value:.4g}" + {"ratio": "", "db": " dB", "ms": " ms", "uj": " uJ"}.get(unit, "")
+    digits = f"{value:,.0f}" if abs(value) >= WHOLE else f"{value:.4g}"
+    return digits + {"ratio": "", "db": " dB", "ms": " ms", "uj": " uJ"}.get(unit, "")
 
 
 def _enough(evidence: Evidence, limits: Sequence[float], confidence: float) -> int | None:

@@ -44,7 +44,7 @@ def _cases(result: Result) -> Iterator[object]:
         case = _case(result, f"{verdict.gate.metric} {verdict.gate.limits()}")
         case.system_out = _fit(_told(best.recipe if best else "", verdict))
         if not verdict.passed:
-            case.result = [Failure(_fit(f"{verdict.found.value}: {verdict.explanation}"), verdict.reason)]
+            case.result = [Failure(_fit(f"{_figure(verdict)}: {verdict.explanation}"), verdict.reason)]
         yield case
     if result.error:
         case = _case(result, "build")
@@ -70,7 +70,12 @@ def _fit(text: str) -> str:
 
 
 def _told(recipe: str, verdict: Verdict) -> str:
-    """A figure with its unit, source and number of samples, and the rung that it is of."""
+    """A figure and the rung that it is of."""
+    return f"{recipe}: {verdict.gate.metric} {_figure(verdict)}"
+
+
+def _figure(verdict: Verdict) -> str:
+    """What was found, with its unit, source and number of samples."""
     found = verdict.found
     count = f", n {found.n}" if found.n else ""
-    return f"{recipe}: {verdict.gate.metric} {shown(found.value, found.unit)} ({found.source}{count})"
+    return f"{shown(found.value, found.unit)} ({found.source}{count})"

@@ -48,7 +48,7 @@ def sides_of_branch(url: str, folder: Path, base: str) -> tuple[Side, Side]:
         raise ConfigError(f"{base!r} is no branch", "name one with --branch")
     head = _git(folder, "rev-parse", "--verify", "HEAD^{commit}")
     branch = _git(folder, "rev-parse", "--verify", f"{base}^{{commit}}")
-    fork = _git(folder, "merge-base", head, branch)
+    fork = _git(folder, "merge-base", head, branch, why=f"HEAD and {base} have no commit in common")
     if fork == head:
         raise ConfigError(f"HEAD has no commit that {base} has not: there is nothing to compare",
                           "check out the branch, or name another with --branch")
@@ -99,14 +99,14 @@ def _at_commit(url: str, project: str, commit: str, what: str) -> Side:
     return replace(side_of_run(url, runs[0]), name=f"{what}, {commit[:12]}")
 
 
-def _git(folder: Path, *words: str) -> str:
-    """What git answers in `folder`; ConfigError where it has no answer."""
+def _git(folder: Path, *words: str, why: str = "") -> str:
+    """What git answers in `folder`; ConfigError where it has none, which says `why` if that is known."""
     try:
         finished = tool.run(["git", *words], timeout_s=PATIENCE_S, cwd=folder)
     except ToolError as error:
         raise ConfigError(f"git cannot be asked: {error.message}", "compare files, or --run") from error
     if finished.status:
         said = " ".join(finished.output.split()) or "nothing"
-        raise ConfigError(f"git {' '.join(words)} says: {said:.200}",
+        raise ConfigError(why or f"git {' '.join(words)} says: {said:.200}",
                           "name a branch that there is with --branch, in a checkout with its history")
     return finished.output.strip()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import histories
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from edgeq import comparing
 from edgeq.comparing import Question
 from edgeq.errors import ConfigError
+from edgeq.history.recording import record
 from edgeq.judging.paired import Loss, Share, interval, supported
 from edgeq.measurement import METRICS, Value, unavailable, value_of
 from edgeq.regressions import kept
@@ -169,7 +171,7 @@ def test_medians_are_told_apart_by_their_intervals():
 
 
 @pytest.mark.parametrize(("base", "metric", "same", "worse"), [
-    (PHONE, "latency_ms", 1.049, 1.051), (HOST, "latency_ms", 1.89, 1.91),
+    (PHONE, "latency_ms", 1.049, 1.051), (HOST, "latency_ms", 1.24, 1.26),
     ({**IDENTITY, "runner": {"name": "serial"}}, "energy_uj", 1.001, 1.002),
     ({**IDENTITY, "runner": {"name": "ssh"}}, "latency_ms", 1.019, 1.021)])
 def test_no_verdict_is_finer_than_the_bench(base, metric, same, worse):
@@ -495,6 +497,44 @@ def test_a_job_that_only_its_baseline_does_not_fit_has_not_failed(left):
     assert [line.partition(":")[0] for line in found] == ["m/b", "m/c"]
 
 
+NONE = {"energy_uj": unavailable("energy_uj", "the meter vanished")}
+SOME = {"energy_uj": value_of("energy_uj", 12.3, "estimated")}
+SIZE = {"model_bytes": value_of("model_bytes", 100, "measured")}
+
+
+@pytest.mark.parametrize(("now", "why"), [
+    (NONE, "there is no figure here: the meter vanished"), ({}, "nothing measured it here")])
+def test_a_figure_that_vanished_is_not_the_same(now, why):
+    old, new = (Side("it", {("m", "a"): job(SIZE | found)}) for found in (SOME, now))
+    found = comparing.compared(old, new, Question())
+    row = comparing.as_json(found)["changes"][1]
+    assert (row["metric"], row["old"]["value"], row["verdict"], row["reasons"]) == (
+        "energy_uj", 12.3, "not comparable", [why])
+    assert found.exit_code == 2
+
+
+@pytest.mark.parametrize(("then", "why"), [(NONE, ": there, the meter vanished"), ({}, "")])
+def test_a_figure_that_was_none_before_is_told(then, why):
+    old, new = (Side(name, {("m", "a"): job(SIZE | found)}) for name, found in (("old", then), ("new", SOME)))
+    found = comparing.compared(old, new, Question())
+    assert [row.change.metric for row in found.rows] == ["model_bytes"]
+    assert found.remarks == (f"m/a: energy_uj: only in new, so nothing is held against it{why}",)
+    assert found.exit_code == 0
+    assert comparing.compared(old, new, Question(metrics=("energy_uj",))).exit_code == 2
+
+
+def test_a_job_without_a_figure_is_told():
+    sides = [Side(name, {("m", "a"): job(SIZE), ("m", "b"): job(NONE)}) for name in ("old", "new")]
+    assert comparing.compared(*sides, Question()).remarks == ("m/b: neither side has a figure",)
+
+
+@pytest.mark.parametrize("runs", [(NONE, SOME), (SOME, NONE)])
+def test_a_baseline_is_kept_of_no_runs_of_which_one_has_no_figure(runs):
+    sides = [Side(name, {("m", "a"): job(SIZE | found)}) for name, found in zip("xy", runs, strict=True)]
+    with pytest.raises(ConfigError, match="x and y are no repeats: m/a: energy_uj: there is no figure"):
+        comparing.repeats(sides, Question())
+
+
 def test_both_sides_of_a_comparison_are_told_for_a_machine():
     old, new = Side("old", {("m", "a"): count(1000)}), Side("new", {("m", "a"): count(1001)})
     found = comparing.as_json(comparing.compared(old, new, Question()))
@@ -536,6 +576,26 @@ def test_the_command_prints_a_table_and_names_what_differs(edgeq, left, tmp_path
     assert [row["verdict"] for row in json.loads(again.stdout)["changes"]] == ["worse", "same"]
 
 
+def test_figures_that_are_what_they_were_are_counted_and_shown_where_asked_for(edgeq, left, tmp_path):
+    left("old.json", report({"a": count(1000), "b": count(20)}))
+    left("new.json", report({"a": count(1010), "b": count(20)}))
+    sides = (tmp_path / "old.json", tmp_path / "new.json")
+    changed, whole = edgeq("compare", *sides).stdout, edgeq("compare", "--all", *sides).stdout
+    assert "m/a" in changed
+    assert "m/b" not in changed
+    assert "m/b" in whole
+    assert all("2 figures: 1 worse, 1 same" in said for said in (changed, whole))
+
+
+def test_a_metric_that_is_asked_for_and_that_a_job_has_on_neither_side_is_no_difference():
+    sizes = job({"model_bytes": value_of("model_bytes", 9, "measured")})
+    side = Side("it", {("m", "a"): count(1000), ("m", "b"): sizes})
+    found = comparing.compared(side, side, Question(metrics=("instructions",)))
+    assert found.exit_code == 0
+    assert [row.job for row in found.rows] == [("m", "a")]
+    assert found.remarks == ("m/b: neither side has a figure of instructions",)
+
+
 @pytest.mark.parametrize(("words", "told"), [
     ((), "two sides are compared, and 0 are named"),
     (("old.json", "--allow", "weather"), "'weather' is no part of a bench"),
@@ -543,7 +603,7 @@ def test_the_command_prints_a_table_and_names_what_differs(edgeq, left, tmp_path
     (("old.json", "old.json", "--max-regression", "two"), "--max-regression two for instructions"),
     (("old.json", "--branch"), "--branch names both sides"),
     (("missing.json", "old.json"), "cannot be read: No such file"),
-    (("--run", "20260101T000000Z-c0ffee", "old.json"), "the history has no report of a run")])
+    (("--run", "20260101T000000Z-c0ffee", "old.json"), "none.sqlite does not exist")])
 def test_a_call_that_is_wrong_exits_with_2(edgeq, left, tmp_path, words, told):
     left("old.json", report({"a": count(1000)}))
     given = [str(tmp_path / word) if word.endswith(".json") else word for word in words]
@@ -557,7 +617,7 @@ def test_hostile_names_reach_the_terminal_as_text(edgeq, left, tmp_path):
     content = report({"a": count(1)})
     content["results"][0]["model"] = "[red]\x1b]0;title\x07<b>"
     path = left("old.json", content)
-    found = edgeq("compare", path, path)
+    found = edgeq("compare", "--all", path, path)
     assert found.returncode == 0
     assert "\x1b]" not in found.stdout
     assert "[red]" in found.stdout
@@ -568,7 +628,8 @@ def test_a_branch_without_history_or_commits_is_told(tmp_path):
     (tmp_path / "a").write_text("a", encoding="utf-8")
     git(tmp_path, "add", "a")
     git(tmp_path, "commit", "-q", "-m", "a")
-    history = str(tmp_path / "none.sqlite")
+    history = str(tmp_path / "history.sqlite")
+    record(history, histories.report(), histories.run(1))
     with pytest.raises(ConfigError, match="HEAD has no commit that main has not"):
         sides_of_branch(history, tmp_path, "main")
     git(tmp_path, "checkout", "-q", "-b", "work")
@@ -577,6 +638,10 @@ def test_a_branch_without_history_or_commits_is_told(tmp_path):
         sides_of_branch(history, tmp_path, "main")
     with pytest.raises(ConfigError, match="git rev-parse"):
         sides_of_branch(history, tmp_path, "nowhere")
+    git(tmp_path, "checkout", "-q", "--orphan", "alone")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "c")
+    with pytest.raises(ConfigError, match="HEAD and main have no commit in common"):
+        sides_of_branch(history, tmp_path, "main")
     with pytest.raises(ConfigError, match="is no branch"):
         sides_of_branch(history, tmp_path, "--output=x")
     with pytest.raises(ConfigError, match="git"):

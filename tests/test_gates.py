@@ -133,7 +133,7 @@ def test_what_passed_adds_nothing_to_the_rank() -> None:
 @pytest.mark.parametrize(("value", "unit", "text"), [
     (68688, "bytes", "67.1 KiB"), (512, "bytes", "512 B"), (922336, "count", "922,336"),
     (0.9145, "ratio", "0.9145"), (36.805, "db", "36.8 dB"), (0.25, "ms", "0.25 ms"),
-    (7, "uj", "7 uJ"), (None, "bytes", "—"),
+    (7, "uj", "7 uJ"), (1e6, "uj", "1,000,000 uJ"), (12345.6, "ms", "12,346 ms"), (None, "bytes", "—"),
 ])
 def test_a_figure_is_shown_in_its_unit(value: float | None, unit: str, text: str) -> None:
     assert shown(value, unit) == text

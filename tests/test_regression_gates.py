@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgeq.decode import Document
 from edgeq.errors import ConfigError
 from edgeq.gates import Gate, Verdict, rank
 from edgeq.limits import gate, with_baselines
+from edgeq.measurement import unavailable
 from edgeq.pipeline import load
 from edgeq.plan import Chosen, plan
 from edgeq.regressions import kept
@@ -62,6 +64,14 @@ def test_a_job_that_the_baseline_has_not_does_not_pass():
     verdict = judged(None, count(1000))
     assert verdict.reason == "incomparable"
     assert "`edgeq baseline set main`" in verdict.explanation
+
+
+@pytest.mark.parametrize("none", [{}, {"instructions": unavailable("instructions", "the emulator is gone")}])
+def test_a_figure_that_is_missing_on_either_side_does_not_pass(none):
+    without = replace(count(1000), metrics=none)
+    assert judged(without, count(1000)).reason == "incomparable"
+    assert judged(count(1000), without).reason == "unavailable"
+    assert not judged(without, without).passed
 
 
 def test_without_an_identity_nothing_is_comparable():
@@ -276,7 +286,8 @@ def test_history_gives_the_sides_of_a_comparison(edgeq, project, tmp_path):
     assert {row["verdict"] for row in rows.values()} == {"same"}
     low, high = latency["old"]["interval"]
     assert low <= latency["old"]["value"] <= high
-    assert (latency["old"]["n"], latency["old"]["aggregation"]) == (100, "median")
+    assert latency["old"]["n"] >= 100
+    assert latency["old"]["aggregation"] == "median of 10 inputs' least"
     assert "repeats" in latency["noise"]
     branch = edgeq("compare", "--branch", "--history", history, "--max-regression", "latency_ms=10s")
     assert branch.returncode == 0, branch.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -15,10 +16,11 @@ from typing import Any, ClassVar
 import pytest
 from conftest import LADDER
 from junitparser import Error, Failure, JUnitXml
+from rich.console import Console
 
 from edgeq import flow
 from edgeq.artifact import Artifact
-from edgeq.console import remarks
+from edgeq.console import remarks, verdicts
 from edgeq.deliver import deliver, ready, write
 from edgeq.errors import ConfigError, EdgeqError, NotMade, Refused, ToolError
 from edgeq.gates import Gate
@@ -66,6 +68,19 @@ def report(*results: Result) -> Report:
 def parsed(text: str) -> Any:
     """JSON as its standard has it: NaN and Infinity are errors."""
     return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_the_table_counts_the_samples_of_the_scores_and_tells_the_energy():
+    made = rung()
+    live = {"accuracy": value_of("accuracy", 0.9, "simulated", n=2000),
+            "latency_ms": value_of("latency_ms", 0.07, "measured", n=7770),
+            "energy_uj": value_of("energy_uj", 1092, "estimated")}
+    terminal = Console(width=150, file=io.StringIO())
+    terminal.print(verdicts(report(result(replace(made, metrics={**made.metrics, **live})))))
+    shown = terminal.file.getvalue()
+    assert "energy about 1092 uJ" in shown
+    assert "n 2000" in shown
+    assert "7770" not in shown
 
 
 # The best rung
@@ -255,7 +270,7 @@ def test_junit_tells_a_gate_that_failed_with_value_and_limit():
     drop, size = suites(result(rung(drop=0.5)))["host"]
     [failure] = drop.result
     assert isinstance(failure, Failure)
-    assert failure.message == "0.5: wanted <= 0.01"
+    assert failure.message == "0.5 (simulated, n 2000): wanted <= 0.01"
     assert not size.result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ BUILD_FOLDER = Path("build")
 @click.option("--allow", "let", default="", metavar=",".join(PARTS),
               help="Compare although these differ, and say so.")
 @HISTORY
+@click.option("--all", "whole", is_flag=True, help="Also the figures that are what they were.")
 @click.option("--json", "as_json", is_flag=True, help="For a machine.")
-def compare(given: tuple[Path, ...], runs: tuple[str, ...], branch: str | None, as_json: bool,
+def compare(given: tuple[Path, ...], runs: tuple[str, ...], branch: str | None, as_json: bool, whole: bool,
             history: str, allowed: tuple[str, ...], let: str, **asked: Any) -> None:
     """Hold NEW (build/, where it is left out) against OLD; 1 if a figure is worse, 2 if not comparable.
 
@@ -59,7 +60,8 @@ def compare(given: tuple[Path, ...], runs: tuple[str, ...], branch: str | None, 
     if as_json:
         say(json.dumps(comparing.as_json(found), indent=1))
     else:
-        out.print(_table(found))
+        if shown := [row for row in found.rows if whole or row.change.absolute != 0]:
+            out.print(_table(found, shown))
         for line in _remarks(found):
             say(line)
     sys.exit(found.exit_code)
@@ -112,13 +114,13 @@ def _allowances(given: tuple[str, ...]) -> Mapping[str, str]:
     return found
 
 
-def _table(found: Comparison) -> Table:
-    """A row a figure: then, now, the change, what it may be by the samples and the bench, the verdict."""
+def _table(found: Comparison, shown: Sequence[Row]) -> Table:
+    """A row of `shown` each: then, now, the change, what it may be by samples and bench, the verdict."""
     names = (escape(printable(name)) for name in (f"old: {found.old.name}", f"new: {found.new.name}"))
     table = Table("model, target", "metric", *names, "change", "95 % interval", "verdict",
                   header_style="bold")
     before = None
-    for row in found.rows:
+    for row in shown:
         name = "" if row.job == before else "/".join(row.job)
         before = row.job
         verdict, moved = _verdict(row), row.change
