@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +147,22 @@ def test_a_ppk2_that_fails_in_mid_run_is_an_error(ailment: Ailment, seconds: flo
     with kit(currents, ailment) as port, pytest.raises(DeviceError, match=reason) as error:
         recorded(Ppk2(3.3, port, channel=2), seconds)
     assert error.value.hint
+
+
+LOST = """
+import os
+from edgeq.power.instruments import ppk2
+ours, theirs = os.openpty()
+kit = ppk2._opened(os.ttyname(theirs))
+os.close(ours)
+os.close(theirs)
+kit.start_measuring()
+"""
+
+
+def test_the_library_of_a_ppk2_that_is_lost_prints_nothing() -> None:
+    ended = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(("absent", "kind", "reason"), [

@@ -223,7 +223,7 @@ def test_what_no_device_runs_has_no_energy(device: Device, tmp_path: Path, sampl
 
 @pytest.mark.parametrize(("changes", "reason"), [
     ({"instrument": Hwmon()}, "no digital input"),
-    ({"repeats": 0}, "at least one repeat"),
+    ({"repeats": 0}, "repeats: 0, .*at least one repeat"),
     ({"idle_s": 0.0}, "idle_s above 0"),
 ])
 def test_settings_that_do_not_fit(
@@ -346,8 +346,30 @@ def test_this_machine_is_a_device_of_its_own_counters(tmp_path: Path, samples: P
     assert value.rig == "RAPL package-0, edgeq stand-in"
     assert value.value == pytest.approx(5 * 0.3 / 10 * 1e6, rel=0.2)
     assert "emulator" in energy(replace(made, runner=type("Q", (), {})()), tmp_path, samples).reason
+    sensor = replace(made, instrument=Hwmon())
+    assert "not said to measure this machine" in energy(sensor, tmp_path, samples).reason
     (tmp_path / "functional.tflite").touch()
     assert "cannot run on this machine" in energy(made, tmp_path, samples).reason
+
+
+def test_a_sensor_in_this_machines_supply_measures_it(tmp_path: Path, samples: Path) -> None:
+    @dataclass(frozen=True)
+    class Here:
+        here: ClassVar[bool] = True
+
+        def run(self, out: Path, program: Path, samples: Path) -> None:
+            time.sleep(0.1)
+            write_costs(out, {})
+
+    sensor = tmp_path / "sys/hwmon0"
+    sensor.mkdir(parents=True)
+    (sensor / "name").write_text("ina3221")
+    (sensor / "power1_input").write_text("66000000")
+    made = Power(Hwmon(here=True, root=str(tmp_path / "sys")), "host", 1, 100, 0.1, "none", Here())
+    value = energy(made, tmp_path, samples)
+    assert value.rig == "ina3221 (hwmon0) channel 1, edgeq stand-in"
+    assert value.basis.startswith("no idle power subtracted; gross ")
+    assert " uJ at 66,000 mW; 1 x 100 inferences" in value.basis
 
 
 # "Flashes" a device: starts an emulator with the firmware, its UART at the terminal, and leaves it running.

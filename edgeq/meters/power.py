@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from edgeq.errors import ConfigError
+from edgeq.gates import shown
 from edgeq.marks import marked_by
 from edgeq.measurement import Measurement, Source, Value, invalid, unavailable
 from edgeq.power import arithmetic, rig
@@ -28,6 +29,8 @@ from edgeq.repeats import median_of
 from edgeq.samples import samples_in
 
 ENERGY, LATENCY = "energy_uj", "latency_ms"
+ELSEWHERE = ("this machine runs the program, and the instrument is not said to measure this machine: "
+             "use rapl, or hwmon with here: true")
 FIRST = 2  # inferences of the first run, which flashes and warms up and does not count
 BY = {"gpio": "by its trigger pin", "serial": "by the serial link, on the host's clock",
       "host": "around the run, by the host's clock"}
@@ -87,7 +90,8 @@ class Power:
     def _unable(self, program: Path) -> str:
         """Why no device infers here whose power could be measured; empty where one does."""
         if not getattr(self.runner, "live", False) and not self._is_here():
-            return "no attached device runs the program: an emulator has no power of its own"
+            return (ELSEWHERE if getattr(self.runner, "here", False) else
+                    "no attached device runs the program: an emulator has no power of its own")
         if self._is_here() and any((program / name).exists() for name in (FUNCTIONAL, FUNCTIONAL_EXPORTED)):
             return "what ships cannot run on this machine, which the instrument measures"
         if getattr(self.runner, "benchmark_model", "") or os.environ.get("BENCHMARK_MODEL"):
@@ -106,7 +110,9 @@ class Power:
 
     def _see_settings(self) -> None:
         if self.repeats < 1 or self.inferences < 1 or not 0 < self.idle_s < 3600:
-            raise ConfigError("a meter wants at least one repeat and one inference, and idle_s above 0",
+            raise ConfigError(f"repeats: {self.repeats}, inferences: {self.inferences}, idle_s: "
+                              f"{self.idle_s:g}: a meter wants at least one repeat and one inference, and "
+                              "idle_s above 0 and below 3600",
                               "correct it in target.yaml")
         if self.trigger == "gpio" and not getattr(self.instrument, "gpio", False):
             raise ConfigError("the instrument has no digital input: trigger: gpio is not for it",
@@ -182,8 +188,8 @@ class Power:
         floor, gross, run = (statistics.median(getattr(each, name) for each in made)
                              for name in ("floor_mw", "gross_uj", "run_mw"))
         net = f"net of {floor:.4g} mW idle" if self.floor == "idle" else "no idle power subtracted"
-        return (f"{net}; gross {gross:.4g} uJ at {run:.4g} mW; {self.repeats} x {self._inferences()} "
-                f"inferences, told {BY[self.trigger]}")
+        return (f"{net}; gross {shown(gross, 'uj')} at {shown(run, 'value')} mW; "
+                f"{self.repeats} x {self._inferences()} inferences, told {BY[self.trigger]}")
 
     def _latency(self, made: list[Taken], last: Recorded, energy: Value) -> Iterator[tuple[str, Value]]:
         """The time of an inference by the trigger pin, where the device cannot tell its own."""

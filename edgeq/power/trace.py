@@ -45,7 +45,8 @@ class Trace:
 class Instrument(Protocol):
     """A frozen dataclass, one a file; its fields are what the `instrument:` of a meter may set.
 
-    A class constant `here` says that it measures this very machine, `gpio` that it may have a trigger input.
+    `here`, a class constant or a field, says that it measures this very machine; the class constant `gpio`
+    that it may have a trigger input.
     """
 
     def start(self) -> Recording[Trace]:

@@ -28,12 +28,14 @@ class Hwmon:
     """The sensor whose `chip` has that name (ina226), its `channel`; the only one where none is named.
 
     Power is power1_input where there is one, else curr1_input times in1_input, of the channel's number.
+    `here` says that it lies in the supply of this very machine, as on a board that edgeq itself runs on.
     """
 
     packages: ClassVar = ()
     gpio: ClassVar = False
     chip: str = ""
     channel: int = 1
+    here: bool = False
     root: str = ROOT
 
     def start(self) -> Recording[Trace]:

@@ -7,6 +7,7 @@ pc-nrfconnect-ppk, src/device/serialDevice.ts).
 
 from __future__ import annotations
 
+import logging
 import termios
 import threading
 import time
@@ -30,6 +31,8 @@ MOST_A = 1.0  # of the kit's data sheet
 FULL_SCALE, COUNTS = (1 << 14) - 1, 64
 PAUSE_S, SILENT_S, TRIES = 0.002, 1.0, 3
 VOLTS = (0.8, 5.0)
+log = logging.getLogger("ppk2_api")
+log.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,12 @@ def _attached() -> str:
 
 
 def _opened(port: str) -> Any:
-    from ppk2_api.ppk2_api import PPK2_API
+    from ppk2_api import ppk2_api
     from serial import SerialException
 
+    ppk2_api.logging = log  # else the root logger sets itself up, and prints what our own error says
     try:
-        return PPK2_API(port, timeout=1, write_timeout=1, exclusive=True)
+        return ppk2_api.PPK2_API(port, timeout=1, write_timeout=1, exclusive=True)
     except (SerialException, OSError, ValueError, termios.error) as error:
         raise DeviceError(f"the PPK2 at {port} cannot be opened: {error.args[-1]}",
                           "plug it in, end the program that uses it, or name its port; the group dialout "
