@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -127,6 +128,9 @@ def test_compilers_have_nothing_to_complain_of(program, tmp_path, compiler):
     assert finished.stderr == ""
 
 
+EXTENSIONS = {"cortex-m4": "the DSP instructions", "cortex-m55": "Helium (MVE)"}
+
+
 @pytest.mark.parametrize(("core", "architecture"), [
     ("cortex-m4", "thumbv7em"), ("cortex-m55", "thumbv8.1m.main")])
 def test_clang_takes_the_fast_kernels_too(quantized, tmp_path, core, architecture):
@@ -138,6 +142,11 @@ def test_clang_takes_the_fast_kernels_too(quantized, tmp_path, core, architectur
             ["clang", f"--target={architecture}-none-eabi", f"-mcpu={core}", "-mfloat-abi=hard",
              "-isystem", "/usr/lib/arm-none-eabi/include", "-std=c99", "-Wall", "-Wextra", "-Wpedantic",
              "-Werror", "-c", file.name, "-o", tmp_path / "object.o"], cwd=folder, check=True)
+    other = subprocess.run(
+        ["clang", "--target=thumbv6m-none-eabi", "-mcpu=cortex-m0", "-c", "model_fast.S", "-o", "object.o"],
+        cwd=folder, capture_output=True, text=True, check=False)
+    assert re.findall("error: (.*)", other.stderr) == [
+        f'"model is for cores with {EXTENSIONS[core]}: build it for yours"']
 
 
 @pytest.mark.parametrize(("core", "board"), CORES.items())

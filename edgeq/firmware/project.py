@@ -78,12 +78,13 @@ int main(int count, char **words) {{
 
 def _cmake(name: str, compiled: Sequence[str], includes: Sequence[str]) -> str:
     private = "".join(f" ${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in includes)
+    within = f" PRIVATE{private}" if includes else ""
     return f"""\
 # add_subdirectory() this folder and link {name}; the target's flags (-mcpu=…) are the toolchain's.
 cmake_minimum_required(VERSION 3.13)
 project({name} LANGUAGES C ASM)
 add_library({name} STATIC {" ".join(compiled)})
-target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}} PRIVATE{private})
+target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}{within})
 set_target_properties({name} PROPERTIES C_STANDARD 99)
 if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
   target_compile_options({name} PRIVATE $<$<COMPILE_LANGUAGE:C>:-O2>)

@@ -6,6 +6,7 @@ gives the same text everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,10 @@ ALIGNED = """\
 #define EQ_KERNEL
 #endif
 """
+
+# What the assembly of a provider needs of a core: the macro that compilers tell it by, and its name.
+EXTENSIONS: Mapping[str, tuple[str, str]] = {
+    "dsp": ("__ARM_FEATURE_DSP", "the DSP instructions"), "mve": ("__ARM_FEATURE_MVE", "Helium (MVE)")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +99,7 @@ def sources(program: Program) -> dict[str, str]:
         "plan.txt": drawn(program.plan, program.network.steps),
     }
     if any(routine.assembly for routine in pool.routines):
-        texts[f"{name}_fast.S"] = _assembly(pool)
+        texts[f"{name}_fast.S"] = _assembly(pool, {step.provider.name for step in program.network.steps})
     return texts
 
 
@@ -258,9 +263,11 @@ def _kernels(pool: Pool) -> str:
         *(_named(routine.c, name) for routine, name in pool.routines.items() if routine.c)))
 
 
-def _assembly(pool: Pool) -> str:
+def _assembly(pool: Pool, providers: Collection[str]) -> str:
     texts = [_named(routine.assembly, name) for routine, name in pool.routines.items() if routine.assembly]
-    return "\n".join((f"/* The kernels of {pool.program} in assembly. */",
+    guards = [f'#ifndef {macro}\n#error "{pool.program} is for cores with {what}: build it for yours"\n#endif'
+              for provider, (macro, what) in EXTENSIONS.items() if provider in providers]
+    return "\n".join((f"/* The kernels of {pool.program} in assembly. */", *guards,
                       "  .syntax unified", "  .thumb", "", *texts))
 
 
