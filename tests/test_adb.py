@@ -216,10 +216,10 @@ def test_a_phone_that_vanishes_in_mid_run(stand_in: Phone) -> None:
 
 def test_a_program_that_does_not_end_is_left_and_killed(stand_in: Phone) -> None:
     begun = time.monotonic()
-    with pytest.raises(DeviceError, match="had not answered after 1 s"), \
+    with pytest.raises(DeviceError, match="had not answered after 8 s"), \
             adb.opened(stand_in.address) as device:
-        device.run(["sh", "-c", "echo $$ > /data/pid; exec sleep 60"], 1)
-    assert time.monotonic() - begun < 40
+        device.run(["sh", "-c", "echo $$ > /data/pid; exec sleep 600"], 8)
+    assert time.monotonic() - begun < 300
     wait_until_gone(int((stand_in.root / "data/pid").read_text()))
     assert left_on(stand_in) == []
 

@@ -101,7 +101,7 @@ def test_who_waits_for_a_worker_hears_what_its_maker_tells(tmp_path: Path) -> No
 
 def test_a_maker_that_was_stopped_goes_on_from_what_it_kept(tmp_path: Path) -> None:
     mark, root = tmp_path / "mark", tmp_path / "store"
-    with Workers(root, 1, 2) as workers, pytest.raises(ToolError, match="had not ended"):
+    with Workers(root, 1, 6) as workers, pytest.raises(ToolError, match="had not ended"):
         Store(root, workers.make).make(Going(str(mark)).write)
     key, = (root / "partial").iterdir()
     assert [file.name for file in key.iterdir()] == ["0"]

@@ -100,7 +100,7 @@ def test_where_an_exception_arose_is_in_the_log_and_not_in_the_error(tmp_path: P
 
 def test_what_went_wrong_leaves_nothing_and_can_be_made_later(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    with Workers(tmp_path / "store", 1, 2) as workers, pytest.raises(ToolError, match="had not ended"):
+    with Workers(tmp_path / "store", 1, 6) as workers, pytest.raises(ToolError, match="had not ended"):
         Store(tmp_path / "store", workers.make).make(Waiting(str(mark)).write)
     with Workers(tmp_path / "store", 1, 60) as workers:
         store = Store(tmp_path / "store", workers.make)
@@ -200,6 +200,6 @@ def test_no_worker_and_no_program_of_its_own_outlives_a_main_process_that_is_kil
 
 def test_a_program_does_not_outlive_the_worker_that_is_stopped(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    with Workers(tmp_path, 1, 2) as workers, pytest.raises(ToolError, match="had not ended after 2 s"):
+    with Workers(tmp_path, 1, 6) as workers, pytest.raises(ToolError, match="had not ended after 6 s"):
         Store(tmp_path, workers.make).make(Program(str(mark)).write)
     wait_until_gone(int(mark.read_text()))
