@@ -77,7 +77,7 @@ def test_the_battery_of_a_phone(unplugged: Phone) -> None:
         put(folder / "voltage_now", "4000000\n")
 
     with changing(write):
-        trace = recorded(AndroidBattery(unplugged.address, pause_s=0.02), 2.0)
+        trace = recorded(AndroidBattery(unplugged.address, pause_s=0.02), 5.0)
     assert trace.rig == "battery of edgeq stand-in edgeq stand-in"
     assert trace.stand_in
     assert trace.times.size > 1
@@ -96,14 +96,14 @@ def test_a_battery_that_tells_no_current_or_is_charged_in_between(unplugged: Pho
     for file in folder.iterdir():
         file.unlink()
     with pytest.raises(DeviceError, match="tells no current"):
-        recorded(AndroidBattery(unplugged.address, pause_s=0.02), 1.0)
+        recorded(AndroidBattery(unplugged.address, pause_s=0.02), 5.0)
 
     put(folder / "voltage_now", "4000000\n")
     put(folder / "current_now", "-250000\n")
     with AndroidBattery(unplugged.address, pause_s=0.02).start() as recording:
-        time.sleep(2)
+        time.sleep(4)
         put(folder / "current_now", "250000\n")
-        time.sleep(2)
+        time.sleep(4)
         with pytest.raises(DeviceError, match="charged and discharged"):
             recording.stop()
 
@@ -118,9 +118,9 @@ def test_the_rails_of_a_phone(stand_in: Phone) -> None:
         put(folder / "iio:device1/energy_value", f"t={stamp}\nCH0(T={stamp})[S10M_VDD_TPU], {900 + tpu}\n")
 
     with changing(write):
-        both = recorded(AndroidRails(stand_in.address, pause_s=0.02), 1.5)
+        both = recorded(AndroidRails(stand_in.address, pause_s=0.02), 3.0)
         begun = time.monotonic()
-        cpu = recorded(AndroidRails(stand_in.address, ("S2M_VDD_CPUCL2",), 0.02), 1.5)
+        cpu = recorded(AndroidRails(stand_in.address, ("S2M_VDD_CPUCL2",), 0.02), 3.0)
         with pytest.raises(DeviceError, match="no rails GPU; it has: S2M_VDD_CPUCL2, "):
             AndroidRails(stand_in.address, ("GPU",)).start()
         ended = time.monotonic()
