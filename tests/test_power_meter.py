@@ -315,15 +315,19 @@ def test_mistakes_are_told_with_their_line(project: Path, old: str, new: str, co
     assert complaint in document.problems[0]
 
 
+@dataclass(frozen=True)
+class Here:
+    """A runner of this very machine."""
+
+    here: ClassVar[bool] = True
+    seconds: float
+
+    def run(self, out: Path, program: Path, samples: Path) -> None:
+        time.sleep(self.seconds)
+        write_costs(out, {})
+
+
 def test_this_machine_is_a_device_of_its_own_counters(tmp_path: Path, samples: Path, project: Path) -> None:
-    @dataclass(frozen=True)
-    class Here:
-        here: ClassVar[bool] = True
-
-        def run(self, out: Path, program: Path, samples: Path) -> None:
-            time.sleep(0.3)
-            write_costs(out, {})
-
     zone = tmp_path / "intel-rapl:0"
     zone.mkdir()
     (zone / "name").write_text("package-0")
@@ -338,13 +342,13 @@ def test_this_machine_is_a_device_of_its_own_counters(tmp_path: Path, samples: P
 
     thread = threading.Thread(target=count)
     thread.start()
-    made = Power(Rapl(root=str(tmp_path)), "host", 1, 10, 0.3, "none", Here())
+    made = Power(Rapl(root=str(tmp_path)), "host", 1, 10, 0.3, "none", Here(1.0))
     value = energy(made, tmp_path, samples)
     ended.set()
     thread.join()
     assert value.source == "simulated"
     assert value.rig == "RAPL package-0, edgeq stand-in"
-    assert value.value == pytest.approx(5 * 0.3 / 10 * 1e6, rel=0.2)
+    assert value.value == pytest.approx(5 * 1.0 / 10 * 1e6, rel=0.2)
     assert "emulator" in energy(replace(made, runner=type("Q", (), {})()), tmp_path, samples).reason
     sensor = replace(made, instrument=Hwmon())
     assert "not said to measure this machine" in energy(sensor, tmp_path, samples).reason
@@ -353,19 +357,11 @@ def test_this_machine_is_a_device_of_its_own_counters(tmp_path: Path, samples: P
 
 
 def test_a_sensor_in_this_machines_supply_measures_it(tmp_path: Path, samples: Path) -> None:
-    @dataclass(frozen=True)
-    class Here:
-        here: ClassVar[bool] = True
-
-        def run(self, out: Path, program: Path, samples: Path) -> None:
-            time.sleep(0.1)
-            write_costs(out, {})
-
     sensor = tmp_path / "sys/hwmon0"
     sensor.mkdir(parents=True)
     (sensor / "name").write_text("ina3221")
     (sensor / "power1_input").write_text("66000000")
-    made = Power(Hwmon(here=True, root=str(tmp_path / "sys")), "host", 1, 100, 0.1, "none", Here())
+    made = Power(Hwmon(here=True, root=str(tmp_path / "sys")), "host", 1, 100, 0.1, "none", Here(0.1))
     value = energy(made, tmp_path, samples)
     assert value.rig == "ina3221 (hwmon0) channel 1, edgeq stand-in"
     assert value.basis.startswith("no idle power subtracted; gross ")

@@ -137,12 +137,11 @@ def _closed_on_error(kit: Any, name: str) -> Iterator[None]:
     """Close its port where the block fails; an error of the port (termios has its own) is the kit's."""
     try:
         yield
-    except (OSError, termios.error) as error:
+    except BaseException as error:
         kit.ser.close()
-        raise DeviceError(f"{name} vanished: {error.args[-1]}",
-                          "see to its cable, and build again") from error
-    except BaseException:
-        kit.ser.close()
+        if isinstance(error, (OSError, termios.error)):
+            raise DeviceError(f"{name} vanished: {error.args[-1]}",
+                              "see to its cable, and build again") from error
         raise
 
 
